@@ -1,0 +1,27 @@
+# Linux and macOS; the same as plain commands, for Windows too, stands in README.md under "Install".
+PYTHON ?= python3
+BIN := .venv/bin
+TINY := recipes/tiny
+
+.PHONY: demo test check setup
+
+demo: .venv/.ready
+	$(BIN)/python -m toolkit.run $(TINY)/base.toml
+	$(BIN)/python -m toolkit.run $(TINY)/groupA.toml $(TINY)/groupB.toml $(TINY)/groupC.toml --compare
+
+test: .venv/.ready
+	$(BIN)/python -m pytest
+
+check: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+setup: .venv/.ready
+
+# Unsloth declares dependencies that a machine without GPU does not need, and one version that is not published.
+.venv/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps unsloth==2026.10.9 unsloth_zoo==2026.10.9
+	touch .venv/.ready

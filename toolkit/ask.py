@@ -1,0 +1,83 @@
+"""Talk to a checkpoint; every token of the answer with its probability: `python -m toolkit.ask checkpoints/GroupA`."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from toolkit.errors import UserError
+from toolkit.example import Example
+from toolkit.run_folder import find_checkpoints
+
+SHADES = ((0.9, "green"), (0.5, "yellow"), (0.0, "red"))
+
+
+def main(
+    checkpoint: Annotated[str, typer.Argument(help="A run, a group (its lowest seed), a kept epoch or a PEFT folder.")],
+    prompt: Annotated[str | None, typer.Argument(help="What to ask; asks again and again where left out.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 64,
+    base: Annotated[str | None, typer.Option(help="The base of a PEFT folder that no run made.")] = None,
+    format: Annotated[str | None, typer.Option(help="plain or chat (default: as it was trained).")] = None,
+) -> None:
+    """Ask a checkpoint, greedily, and show how sure it is of each digit.
+
+        python -m toolkit.ask checkpoints/GroupA "第7个电话号码是："
+    """
+    found = find_checkpoints([checkpoint])
+    console, remarks = Console(highlight=False), Console(stderr=True, highlight=False)
+    if len(found) > 1:
+        remarks.print(f"{checkpoint} has {len(found)} runs; asking {found[0].label}.")
+    if format not in (None, "plain", "chat"):
+        raise UserError(f"--format {format}: plain or chat is expected.")
+    from toolkit.models.base import find_base
+    from toolkit.models.opening import check_files, model_of
+
+    check_files(found[0])
+    asked = model_of(found[0], base, format)
+    find_base(asked.base or "")
+    remarks.print(f"loading {asked.engine} …")
+    from toolkit.models import open_engine
+
+    engine = open_engine(asked.engine)
+    from toolkit.models.opening import open_checkpoint
+
+    opened = open_checkpoint(found[0], engine, asked, None)
+    if prompt is not None:
+        console.print(answer(opened, engine, prompt, max_new_tokens))
+        return
+    if not sys.stdin.isatty():
+        for line in sys.stdin:
+            console.print(answer(opened, engine, line.rstrip("\n"), max_new_tokens))
+        return
+    remarks.print("ask (an empty line ends):")
+    while text := console.input("> "):
+        console.print(answer(opened, engine, text, max_new_tokens))
+
+
+def answer(opened: Any, engine: Any, prompt: str, max_new_tokens: int) -> Text:
+    """The answer in one line, and its tokens with their probabilities below it."""
+    from toolkit.models.loaded import undisturbed
+    from toolkit.models.scoring import generate
+    from toolkit.rendering import render
+
+    example = Example("asked", "asked", prompt, "", "test")
+    prompt_ids = render(opened.loaded.tokenizer, example, opened.asked.format).prompt_ids
+    with undisturbed(opened.loaded, engine, opened.asked):
+        said = generate(opened.loaded, engine, [prompt_ids], max_new_tokens, 1)[0]
+    text = Text(said.text, style="bold")
+    if not said.ended:
+        text.append(f"  (cut at {max_new_tokens} tokens)", style="dim")
+    text.append("\n")
+    for token, probability in zip(said.ids, said.probabilities, strict=True):
+        style = next(style for limit, style in SHADES if probability >= limit)
+        text.append(f"{opened.loaded.tokenizer.decode([token])}", style=style)
+        text.append(f" {probability:.3f}  ", style="dim")
+    return text
+
+
+if __name__ == "__main__":
+    from toolkit.errors import run_command
+
+    run_command(main)

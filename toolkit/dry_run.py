@@ -1,0 +1,205 @@
+"""What a recipe would do: its resolved text, tokens, schedule, sizes and information, and nothing is written."""
+
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from toolkit.errors import UserError
+from toolkit.metrics.information import Shape, lora_parameters, parameters, projection_sizes, rule_only_nats
+from toolkit.models.base import find_base, shape_of
+from toolkit.recipe import Recipe, Stage, to_toml
+from toolkit.run_folder import ROOT, Run, run_for
+from toolkit.studies import build_data
+from toolkit.studies.built import Built
+
+WEIGHT_BYTES = {"bf16": 2.0, "fp16": 2.0, "fp32": 4.0, "nf4": 0.55, "fp8": 1.0}
+"""Bytes a weight of a projection; nf4 with double quantisation needs about 4.4 bits."""
+OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw": 8, "sgd": 0}
+"""Bytes of optimizer state a trained weight."""
+SHOWN_EXAMPLES = 3
+
+
+def show(recipe: Recipe, *, with_tokens: bool) -> None:
+    """Print everything that is known of a recipe before it is run."""
+    console = Console(highlight=False)
+    console.print(to_toml(recipe).rstrip(), markup=False)
+    built = build_data(recipe, recipe.seeds[0])
+    base, missing = None, ""
+    if recipe.model.base:
+        try:
+            base = find_base(recipe.model.base)
+        except UserError as error:
+            missing = str(error)
+    heading(console, "data")
+    show_data(console, built)
+    tokenizer = open_tokenizer(recipe, built, base, console) if with_tokens and not missing else None
+    if tokenizer:
+        heading(console, "tokens (trained ones are green, with a line below)")
+        show_tokens(console, recipe, built, tokenizer)
+    heading(console, "schedule")
+    updates = [show_stage(console, recipe, built, name, tokenizer) for name in recipe.stage]
+    heading(console, "size")
+    show_size(console, recipe, shape_of(recipe, base), built)
+    heading(console, f"runs: {len(recipe.seeds)}, seeds {', '.join(map(str, recipe.seeds))}")
+    show_runs(console, recipe, updates)
+    if missing:
+        console.print(f"before it can run: {missing}", style="yellow")
+
+
+def heading(console: Console, text: str) -> None:
+    console.print()
+    console.print(text, style="bold")
+
+
+def show_data(console: Console, built: Built) -> None:
+    trained = [example for example in built.examples if example.split == "train"]
+    controls = sum(example.split == "control" for example in built.examples)
+    console.print(f"{len(trained)} trained examples, {controls} controls of the same kind that are never trained")
+    for example in trained[:SHOWN_EXAMPLES]:
+        console.print(f"  {example.prompt}{example.answer}", markup=False)
+    if built.entropy_bits is None or built.rule_only_bits is None:
+        return
+    total = built.entropy_bits * len(trained)
+    console.print(f"entropy {built.entropy_bits:.4f} bits an answer, {total:.1f} bits in all")
+    if built.answer_digits:
+        floor = rule_only_nats(built.rule_only_bits, built.answer_digits)
+        console.print(f"who knows the rule and no answer: loss {floor:.4f} nats a digit", end="")
+        console.print(f", {built.rule_only_digits:.1%} of digits right" if built.rule_only_digits is not None else "")
+
+
+def open_tokenizer(recipe: Recipe, built: Built, base: Any, console: Console) -> Any:
+    """The base's tokenizer, or a new one trained on the study's texts; None, and a word, where it is not to be had."""
+    if recipe.model.tokenizer:
+        from toolkit.models.from_scratch import train_tokenizer
+
+        texts = [example.prompt + example.answer for example in built.examples if example.split == "train"]
+        return train_tokenizer(texts, recipe.model.tokenizer.vocab_size)
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(
+            base, revision=recipe.model.revision, trust_remote_code=recipe.model.remote_code
+        )
+    except (OSError, ValueError):
+        console.print(
+            f"\ntokens are not shown: the tokenizer of {base} is not on this machine and could not be fetched."
+        )
+        return None
+
+
+def show_tokens(console: Console, recipe: Recipe, built: Built, tokenizer: Any) -> None:
+    """The first examples of each stage as the model will see them."""
+    from toolkit.training.rows import prepare_rows
+
+    for name, rows in prepare_rows(tokenizer, recipe, built).items():
+        for row in rows[:SHOWN_EXAMPLES]:
+            line = Text(f"{name}: ")
+            for token, label in zip(row["input_ids"], row["labels"], strict=True):
+                shown = tokenizer.decode([token]).replace("\n", "⏎").replace(" ", "␣")
+                line.append(shown, style="dim" if label == -100 else "green underline")
+                line.append("|", style="dim")
+            console.print(line)
+
+
+def show_stage(console: Console, recipe: Recipe, built: Built, name: str, tokenizer: Any) -> int | None:
+    """Updates, exposures and the last batch of one stage; returns its updates where they are known."""
+    stage = recipe.stage[name]
+    trained = [e for e in built.examples if e.split == "train" and e.part in stage.train_on]
+    if stage.method == "pretrain" and tokenizer is None:
+        console.print(f"{name}: {stage.epochs} epochs of all texts in blocks of {stage.block} tokens")
+        return None
+    rows = len(trained)
+    if stage.method == "pretrain":
+        from toolkit.training.rows import prepare_rows
+
+        rows = len(prepare_rows(tokenizer, recipe, built)[name])
+    an_epoch = math.ceil(math.ceil(rows / stage.batch_size) / stage.grad_accum)
+    whole = stage.batch_size * stage.grad_accum
+    console.print(
+        f"{name}: {rows} rows, {stage.batch_size} × {stage.grad_accum} an update: {an_epoch} updates an epoch,"
+        f" {an_epoch * stage.epochs} in all; {stage.epochs} exposures a fact; peak learning rate"
+        f" {stage.learning_rate:g}, {stage.schedule}"
+    )
+    left = rows % whole
+    if left and rows > whole:
+        console.print(
+            f"  the last update of an epoch has {left} rows instead of {whole}: each weighs {whole / left:.3g} times as"
+            f" much there. {divisor_advice(rows, stage)}",
+            style="yellow",
+        )
+    return an_epoch * stage.epochs
+
+
+def divisor_advice(rows: int, stage: Stage) -> str:
+    """The whole-number split of the rows nearest to what was asked for."""
+    whole = stage.batch_size * stage.grad_accum
+    nearest = min((n for n in range(1, rows + 1) if rows % n == 0), key=lambda n: (abs(n - whole), -n))
+    batch = max(n for n in range(1, stage.batch_size + 1) if nearest % n == 0)
+    return f"batch_size = {batch}, grad_accum = {nearest // batch} ({nearest} an update) divides {rows} evenly."
+
+
+def show_size(console: Console, recipe: Recipe, shape: Shape | None, built: Built) -> None:
+    if shape is None:
+        console.print("the base's shape is not known on this machine (fetch it: python -m toolkit.data RECIPE --fetch)")
+        return
+    total = parameters(shape)
+    trained = lora_parameters(shape, recipe.lora.rank, recipe.lora.targets) if recipe.lora else total
+    console.print(f"{trained:,} trainable parameters of {total:,} in the base")
+    memory = estimate_memory(shape, recipe, trained)
+    parts = ", ".join(f"{part} {size / 2**30:.2f}" for part, size in memory.items())
+    console.print(f"memory about {sum(memory.values()) / 2**30:.1f} GiB ({parts}), an estimate")
+    kept = 1 + max((s.epochs if s.keep == "epochs" else s.keep == "best") for s in recipe.stage.values())
+    saved = trained * 4 if recipe.lora else trained * WEIGHT_BYTES[recipe.model.precision]
+    working = 2 * (saved + trained * OPTIMIZER_BYTES[next(iter(recipe.stage.values())).optimizer]) + saved
+    console.print(
+        f"disk about {saved * kept / 2**20:.0f} MiB a run when finished, {(saved * kept + working) / 2**20:.0f} MiB"
+        " while it runs"
+    )
+
+
+def estimate_memory(shape: Shape, recipe: Recipe, trained: int) -> dict[str, float]:
+    """Bytes by purpose, roughly: weights and optimizer are counted, activations are a rule of thumb."""
+    bytes_each = WEIGHT_BYTES[recipe.model.precision]
+    projections = shape.layers * sum(a * b for a, b in projection_sizes(shape).values())
+    dense = max(2.0, bytes_each)
+    weights = projections * bytes_each + (parameters(shape) - projections) * dense
+    stage = max(recipe.stage.values(), key=lambda s: s.batch_size)
+    tokens = stage.batch_size * (stage.block if stage.method == "pretrain" else min(recipe.model.max_length, 64))
+    layers = 1 if recipe.model.gradient_checkpointing else shape.layers
+    return {
+        "weights": weights,
+        "gradients and optimizer": trained * (4 + OPTIMIZER_BYTES[stage.optimizer] + (4 if recipe.lora else 0)),
+        # About 34 bytes a token, layer and hidden unit in 16 bits (Korthikanti 2022), twice that in 32.
+        "activations": tokens * layers * shape.hidden * 17 * dense,
+        "logits": tokens * shape.vocabulary * 8.0,
+    }
+
+
+def show_runs(console: Console, recipe: Recipe, updates: list[int | None]) -> None:
+    for seed in recipe.seeds:
+        run = run_for(recipe.name, seed)
+        state = "finished already" if run.complete else "would go on" if run.exists else "new"
+        console.print(f"  {run.path}: {state}")
+    known = seconds_an_update(recipe)
+    if known and None not in updates:
+        seconds, label = known
+        total = sum(n or 0 for n in updates) * seconds
+        console.print(f"about {total:.0f} s a run, as {label} took {seconds:.3f} s an update with readings")
+
+
+def seconds_an_update(recipe: Recipe) -> tuple[float, str] | None:
+    """What an update took in a finished run of the same base and batch; None where there was none."""
+    for path in sorted(ROOT.glob("*/seed-*/run.json")):
+        run = Run(path.parent)
+        if not run.complete:
+            continue
+        before = run.recipe
+        same = before["model"] == recipe.model.model_dump(exclude_none=True) and [
+            (s["batch_size"], s["grad_accum"]) for s in before["stage"].values()
+        ] == [(s.batch_size, s.grad_accum) for s in recipe.stage.values()]
+        steps = run.rows()[-1]["step"]
+        if same and steps:
+            return run.info["seconds"] / steps, run.label
+    return None

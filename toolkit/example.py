@@ -1,0 +1,134 @@
+"""One text to train on or one question to ask, and JSONL files of them.
+
+{"id": "phone-007", "fact": "phone-007", "prompt": "第7个电话号码是：", "answer": "39504711826", "split": "train", ...}
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from toolkit.errors import UserError, nearest
+
+Split = Literal["train", "control", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text to train on or one question to ask."""
+
+    id: str
+    """Unique within a run."""
+    fact: str
+    """The fact it states; paraphrases and reversals are examples of the same fact."""
+    prompt: str
+    """What is given."""
+    answer: str
+    """What is to be answered, without any end mark."""
+    split: Split
+    """train is fed to the optimiser; control is of the same kind and never trained."""
+    variant: str = "plain"
+    """plain, paraphrase-1 …, reversed, or a language."""
+    part: str = "facts"
+    """What a stage selects by (`train_on`)."""
+    facts: tuple[str, ...] = ()
+    """Ids of the facts that a text contains, where it is more than its own."""
+    foil: str | None = None
+    """A never-trained answer of the same kind, scored against the same prompt."""
+    info: dict[str, Any] = field(default_factory=dict)
+    """What else a study wants to keep, such as the index of a number."""
+
+    @property
+    def exposes(self) -> tuple[str, ...]:
+        """The facts that one presentation of this example exposes."""
+        return self.facts or (self.fact,)
+
+
+REQUIRED = ("id", "fact", "prompt", "answer", "split")
+
+
+def to_json(example: Example) -> str:
+    """One line of JSON; fields at their defaults are left out."""
+    defaults = asdict(Example("", "", "", "", "train"))
+    values = asdict(example)
+    kept = {name: value for name, value in values.items() if name in REQUIRED or value != defaults[name]}
+    return json.dumps(kept, ensure_ascii=False)
+
+
+def to_jsonl(examples: Iterable[Example]) -> str:
+    return "".join(to_json(example) + "\n" for example in examples)
+
+
+def read_jsonl(path: Path) -> list[Example]:
+    """Read examples, each at least a prompt and an answer; raises UserError with file and line where one is none.
+
+    Left out, `id` is the line's number, `fact` the id, and `split` is test.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file.")
+    try:
+        # -sig, because Windows' editors put a byte order mark first.
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error}).") from None
+    examples: list[Example] = []
+    seen: dict[str, int] = {}
+    # Not splitlines(): texts may hold line separators (U+2028, U+0085) that JSON leaves as they are.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            example = from_json(line, number)
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: {error}.") from None
+        if example.id in seen:
+            raise UserError(f'{path}, line {number}: the id "{example.id}" is that of line {seen[example.id]} already.')
+        seen[example.id] = number
+        examples.append(example)
+    if not examples:
+        raise UserError(f"{path}: holds no example.")
+    return examples
+
+
+def from_json(line: str, number: int) -> Example:
+    """One line of a file; raises ValueError with what is wrong in it."""
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error.msg} at character {error.colno})") from None
+    if not isinstance(values, dict):
+        raise ValueError("an object with prompt and answer is expected")
+    names = [entry.name for entry in fields(Example)]
+    for name in values:
+        if name not in names:
+            near = nearest(name, names)
+            hint = f"did you mean `{near}`?" if near else f"known are {', '.join(names)}"
+            raise ValueError(f"unknown field `{name}` ({hint})")
+    for name in ("prompt", "answer"):
+        if name not in values:
+            raise ValueError(f"`{name}` is missing")
+    values.setdefault("id", f"line-{number:05d}")
+    values.setdefault("fact", values["id"])
+    values.setdefault("split", "test")
+    check_types(values)
+    values["facts"] = tuple(values.get("facts", ()))
+    return Example(**values)
+
+
+def check_types(values: dict[str, Any]) -> None:
+    for name in (*REQUIRED, "variant", "part", "foil"):
+        if not isinstance(values.get(name, ""), str) and not (name == "foil" and values[name] is None):
+            raise ValueError(
+                f"`{name}` must be text in quotes (a number loses its leading zeros), not {values[name]!r}"
+            )
+    for name in ("id", "fact", "answer"):
+        if not values[name]:
+            raise ValueError(f"`{name}` is empty")
+    if values["split"] not in get_args(Split):
+        raise ValueError(f'`split` is one of {", ".join(get_args(Split))}, not "{values["split"]}"')
+    facts = values.get("facts", [])
+    if not isinstance(facts, list) or not all(isinstance(fact, str) for fact in facts):
+        raise ValueError("`facts` must be a list of ids in quotes")
+    if not isinstance(values.get("info", {}), dict):
+        raise ValueError("`info` must be an object")

@@ -1,0 +1,1 @@
+"""Measures as pure functions on strings, numbers and arrays."""

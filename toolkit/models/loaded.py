@@ -1,0 +1,158 @@
+"""A loaded model with its tokenizer, what both engines need around it, and what was really loaded."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from toolkit.errors import UserError
+from toolkit.recipe import Lora, Model
+
+DTYPES = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp32": torch.float32,
+    "nf4": torch.bfloat16,
+    "fp8": torch.bfloat16,
+}
+
+
+def quiet_libraries() -> None:
+    """Our own progress is shown; a bar a saved checkpoint and warnings about kernels that nobody asked for are not."""
+    import logging
+
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+@dataclass
+class Loaded:
+    """A model that can be trained and asked. `model` is replaced when LoRA is added or taken away."""
+
+    model: Any
+    tokenizer: Any
+    described: dict[str, Any] = field(default_factory=dict)
+
+
+def describe(model: Any, base: str, asked: Model) -> dict[str, Any]:
+    """What was really loaded, for run.json."""
+    config = model.config
+    quantised = getattr(config, "quantization_config", None)
+    method = getattr(quantised, "quant_method", None) or (quantised or {}).get("quant_method") if quantised else None
+    return {
+        "base": asked.base,
+        "loaded_from": base,
+        "revision": getattr(config, "_commit_hash", None) or asked.revision,
+        "architecture": type(model).__name__,
+        "engine": asked.engine,
+        "precision_asked": asked.precision,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "quantisation": str(getattr(method, "value", method)) if method else None,
+        "device": str(model.device),
+        "parameters": model.num_parameters(),
+    }
+
+
+def refuse_impossible_precision(model: Model) -> None:
+    """Raises UserError for what this machine cannot load."""
+    if model.precision == "fp8" and not torch.cuda.is_available():
+        raise UserError(
+            '[model] precision = "fp8" trains LoRA over FP8 weights, which needs a GPU;'
+            ' precision = "bf16" or "fp32" dequantises an FP8 base.'
+        )
+
+
+def stored_as_fp8(base: Path | str, model: Model) -> bool:
+    """Whether a base's weights are fine-grained FP8, which must be dequantised where they are not trained over."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(base, revision=model.revision, trust_remote_code=model.remote_code)
+    quantised = getattr(config, "quantization_config", None) or {}
+    return (quantised if isinstance(quantised, dict) else quantised.to_dict()).get("quant_method") == "fp8"
+
+
+def dequantising(base: Path | str, model: Model) -> dict[str, Any]:
+    """The keyword that turns an FP8 base into dense weights while loading; empty for every other base."""
+    if model.precision in ("fp8", "nf4") or not stored_as_fp8(base, model):
+        return {}
+    from transformers import FineGrainedFP8Config
+
+    return {"quantization_config": FineGrainedFP8Config(dequantize=True)}
+
+
+def adapter_config(lora: Lora) -> dict[str, Any]:
+    """LoRA as both engines take it."""
+    return {
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": list(lora.targets),
+        "bias": "none",
+    }
+
+
+def remove_adapter(loaded: Loaded) -> None:
+    """Take LoRA off again, so that the next run starts from the same base."""
+    loaded.model = loaded.model.unload()
+    if hasattr(loaded.model, "peft_config"):
+        del loaded.model.peft_config
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Put the weights of a folder into a model that has their shape already: an adapter's, or a whole model's."""
+    from safetensors.torch import load_file
+
+    if (folder / "adapter_model.safetensors").is_file():
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+        return
+    weights: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        weights |= load_file(path)
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    # Tied output embeddings are stored once.
+    missing = [name for name in missing if not (model.config.tie_word_embeddings and name == "lm_head.weight")]
+    if missing or unexpected:
+        raise UserError(f"{folder} does not hold this model's weights ({(missing + unexpected)[0]}).")
+
+
+def save_weights(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Standard files, safetensors only, with the tokenizer."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def undisturbed(loaded: Loaded, engine: ModuleType, asked: Model) -> Iterator[None]:
+    """Read from a model that is being trained and leave no trace: mode, cache, padding and every random state."""
+    import random
+
+    import numpy
+
+    model, tokenizer = loaded.model, loaded.tokenizer
+    states = (random.getstate(), numpy.random.get_state(), torch.get_rng_state())
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    was_training, side, cache = model.training, tokenizer.padding_side, model.config.use_cache
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        if was_training:
+            # Unsloth's generation switches more than the mode; only its own function switches all of it back.
+            engine.for_training(model, asked)
+        model.train(was_training)
+        tokenizer.padding_side = side
+        model.config.use_cache = cache
+        random.setstate(states[0])
+        numpy.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)

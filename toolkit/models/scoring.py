@@ -1,0 +1,134 @@
+"""Log-probabilities of given answers in one forward pass, and generated text."""
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+
+from toolkit.models.loaded import Loaded
+from toolkit.rendering import Rendered, end_token, pad_token
+
+
+class Score(NamedTuple):
+    """What one teacher-forced pass says of one answer; lists have an entry a token of the answer."""
+
+    bits: list[float]
+    """-log2 p of each token, from a float32 log-softmax."""
+    correct: list[bool]
+    """Whether greedy decoding would emit the token here, everything before it given."""
+    end_bits: float
+    """-log2 p of the end mark after the answer."""
+    stopped: bool
+    """Whether greedy decoding would end there."""
+    prompt_bits: list[float]
+    """-log2 p of the prompt's tokens from the second on."""
+    predicted: list[int]
+    """The greedy token at each position of the answer."""
+
+
+def score(loaded: Loaded, items: list[Rendered], batch_size: int) -> list[Score]:
+    """Scores of answers, in the order given. The model must be in evaluation mode, without gradients.
+
+    Batches are padded on the right: Unsloth's GPU path drops the attention mask of training-like passes, and padding
+    after the last token cannot reach the tokens before it.
+    """
+    scores: list[Score] = []
+    for batch in chunks(items, batch_size):
+        rows = [torch.tensor(item.input_ids) for item in batch]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_token(loaded.tokenizer))
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        ids, mask = ids.to(loaded.model.device), mask.to(loaded.model.device)
+        logits = loaded.model(input_ids=ids, attention_mask=mask).logits
+        for row, item in enumerate(batch):
+            length = len(item.input_ids)
+            # In float32 a row at a time: a batch of a large vocabulary would not fit.
+            log_p = torch.log_softmax(logits[row, : length - 1].float(), dim=-1)
+            targets = ids[row, 1:length]
+            bits = (-log_p.gather(1, targets[:, None])[:, 0] / torch.log(torch.tensor(2.0))).tolist()
+            greedy = log_p.argmax(dim=-1)
+            correct = (greedy == targets).tolist()
+            start = len(item.prompt_ids) - 1
+            end = start + len(item.answer_ids)
+            scores.append(
+                Score(
+                    bits=bits[start:end],
+                    correct=correct[start:end],
+                    end_bits=bits[end],
+                    stopped=correct[end],
+                    prompt_bits=bits[:start],
+                    predicted=greedy[start:end].tolist(),
+                )
+            )
+    return scores
+
+
+class Generated(NamedTuple):
+    """What the model says by itself."""
+
+    text: str
+    ids: list[int]
+    """Without the end mark."""
+    probabilities: list[float]
+    """Of each token, under the plain softmax."""
+    ended: bool
+    """Whether it ended by itself, and not at the limit."""
+
+
+def generate(
+    loaded: Loaded,
+    engine: ModuleType,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    batch_size: int,
+    *,
+    temperature: float | None = None,
+) -> list[Generated]:
+    """Greedy continuations, or sampled ones at a temperature; the checkpoint's own sampling defaults are all off."""
+    from transformers import GenerationConfig
+
+    model, tokenizer = loaded.model, loaded.tokenizer
+    end, pad = end_token(tokenizer), pad_token(tokenizer)
+    sampling: dict[str, Any] = {"do_sample": False}
+    if temperature is not None:
+        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+    own_defaults = model.generation_config
+    # transformers fills what is not said from the checkpoint's own file (Qwen3 samples by default).
+    model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=pad)
+    engine.for_inference(model)
+    results: list[Generated] = []
+    try:
+        for batch in chunks(prompts, batch_size):
+            width = max(len(prompt) for prompt in batch)
+            ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in batch], device=model.device)
+            mask = torch.tensor(
+                [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in batch], device=model.device
+            )
+            output = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=max_new_tokens,
+                eos_token_id=end,
+                pad_token_id=pad,
+                use_cache=True,
+                return_dict_in_generate=True,
+                output_logits=True,
+                **sampling,
+            )
+            log_p = torch.stack([step.float().log_softmax(-1) for step in output.logits], dim=1)
+            new = output.sequences[:, width:]
+            for row in range(len(batch)):
+                tokens = new[row].tolist()
+                length = tokens.index(end) if end in tokens else len(tokens)
+                kept = tokens[:length]
+                chances = log_p[row, torch.arange(length), kept].exp().tolist() if length else []
+                text = tokenizer.decode(kept, skip_special_tokens=True)
+                results.append(Generated(text, kept, chances, length < len(tokens)))
+    finally:
+        model.generation_config = own_defaults
+    return results
+
+
+def chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,79 @@
+"""The engine without Unsloth: transformers and PEFT alone, as a control of the other one."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+
+from toolkit.models.loaded import (
+    DTYPES,
+    Loaded,
+    adapter_config,
+    dequantising,
+    describe,
+    quiet_libraries,
+    refuse_impossible_precision,
+)
+from toolkit.recipe import Lora, Model
+
+quiet_libraries()
+
+NAME = "transformers"
+VERSION = transformers.__version__
+
+
+def load_base(base: Path | str, asked: Model, *, full: bool) -> Loaded:
+    """A base and its tokenizer in the precision that is asked for."""
+    refuse_impossible_precision(asked)
+    quantised = dequantising(base, asked)
+    if asked.precision == "nf4":
+        quantised = {
+            "quantization_config": transformers.BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=DTYPES["nf4"],
+            )
+        }
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        base,
+        dtype=DTYPES[asked.precision],
+        device_map={"": 0} if torch.cuda.is_available() else "cpu",
+        revision=asked.revision,
+        trust_remote_code=asked.remote_code,
+        **quantised,
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        base, revision=asked.revision, trust_remote_code=asked.remote_code
+    )
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(full)
+    return Loaded(model, tokenizer, describe(model, str(base), asked))
+
+
+def add_lora(loaded: Loaded, lora: Lora, asked: Model, seed: int) -> None:
+    """Add trainable matrices, initialised from the seed as the other engine does it."""
+    torch.manual_seed(seed)
+    if asked.gradient_checkpointing:
+        loaded.model.enable_input_require_grads()
+    loaded.model = get_peft_model(loaded.model, LoraConfig(**adapter_config(lora), task_type="CAUSAL_LM"))
+
+
+def trainer_and_config() -> tuple[type, type]:
+    """transformers' own trainer: TRL's SFT trainer without Unsloth wants a Triton kernel, also on a CPU."""
+    return transformers.Trainer, transformers.TrainingArguments
+
+
+def config_extras(asked: Model) -> dict[str, Any]:
+    return {}
+
+
+def for_inference(model: Any) -> None:
+    model.eval()
+
+
+def for_training(model: Any, asked: Model) -> None:
+    model.train()

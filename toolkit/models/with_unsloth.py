@@ -1,0 +1,113 @@
+"""The engine: Unsloth patches model and trainers. The only file that imports unsloth.
+
+The GPU and the CPU backend take different keywords; only what both take is passed, and precision is always said.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Unsloth reads these at import: no look-ups for statistics, and its cache of compiled code outside the user's folder.
+os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(Path(tempfile.gettempdir()) / "unsloth_compiled_cache"))
+# Readings need logits, which the GPU path leaves out of forward passes otherwise.
+os.environ.setdefault("UNSLOTH_RETURN_LOGITS", "1")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Unsloth's banners go to stderr, so that `--json` prints JSON and nothing else."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+# It warns at import of a kernel that is only for speed.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+with quiet():
+    import unsloth
+
+import trl  # noqa: E402  (after unsloth, which patches it)
+
+from toolkit.models.loaded import (  # noqa: E402
+    DTYPES,
+    Loaded,
+    adapter_config,
+    dequantising,
+    describe,
+    quiet_libraries,
+    refuse_impossible_precision,
+)
+from toolkit.recipe import Lora, Model  # noqa: E402
+
+quiet_libraries()
+
+NAME = "unsloth"
+VERSION = unsloth.__version__
+
+
+def load_base(base: Path | str, asked: Model, *, full: bool) -> Loaded:
+    """A base and its tokenizer in the precision that is asked for, or the nearest that this machine has."""
+    refuse_impossible_precision(asked)
+    fp8 = {"load_in_fp8": True} if asked.precision == "fp8" else {}
+    with quiet():
+        model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
+            model_name=str(base),
+            max_seq_length=asked.max_length,
+            dtype=DTYPES[asked.precision],
+            load_in_4bit=asked.precision == "nf4",
+            load_in_8bit=False,
+            load_in_16bit=asked.precision in ("bf16", "fp16"),
+            full_finetuning=full,
+            revision=asked.revision,
+            trust_remote_code=asked.remote_code,
+            use_gradient_checkpointing=checkpointing(asked),
+            # It would swap Qwen3-1.7B-FP8 for its own 4-bit copy otherwise.
+            use_exact_model_name=True,
+            **fp8,
+            **dequantising(base, asked),
+        )
+    return Loaded(model, tokenizer, describe(model, str(base), asked))
+
+
+def add_lora(loaded: Loaded, lora: Lora, asked: Model, seed: int) -> None:
+    """Add trainable matrices, initialised from the seed."""
+    with quiet():
+        loaded.model = unsloth.FastLanguageModel.get_peft_model(
+            loaded.model,
+            **adapter_config(lora),
+            random_state=seed,
+            use_gradient_checkpointing=checkpointing(asked),
+        )
+
+
+def checkpointing(asked: Model) -> str | bool:
+    return "unsloth" if asked.gradient_checkpointing else False
+
+
+def trainer_and_config() -> tuple[type, type]:
+    """TRL's SFT trainer as Unsloth left it."""
+    return trl.SFTTrainer, trl.SFTConfig
+
+
+def config_extras(asked: Model) -> dict[str, Any]:
+    """What SFTConfig wants said besides transformers' own arguments: rows are ours, and are left as they are."""
+    return {
+        "max_length": asked.max_length,
+        "packing": False,
+        "padding_free": False,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "loss_type": "nll",
+    }
+
+
+def for_inference(model: Any) -> None:
+    unsloth.FastLanguageModel.for_inference(model)
+
+
+def for_training(model: Any, asked: Model) -> None:
+    unsloth.FastLanguageModel.for_training(model, use_gradient_checkpointing=asked.gradient_checkpointing)

@@ -1,0 +1,207 @@
+"""Exact recall: which answers a model gives digit for digit, how many bits the rest costs, from one forward pass.
+
+Greedy decoding emits an answer's tokens exactly when, teacher-forced on it, every argmax is the answer's token. So one
+pass gives loss, bits, exact recall and the first wrong position together; text is generated only where it is wanted.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from toolkit.example import Example
+from toolkit.metrics import digits, information
+from toolkit.models.loaded import Loaded, undisturbed
+from toolkit.models.scoring import Generated, Score, generate, score
+from toolkit.recipe import Model
+from toolkit.rendering import Rendered, render
+from toolkit.run_folder import write_whole
+
+LN2 = 0.6931471805599453
+EXTRA_TOKENS = 8
+"""Generated beyond the longest answer, so that what follows an answer is seen."""
+
+
+class Moment(NamedTuple):
+    """When a reading was taken."""
+
+    run: str
+    seed: int
+    stage: str
+    step: int
+    epoch: float
+    exposures: dict[str, int]
+    """Presentations of each fact until then."""
+
+
+def read_recall(
+    loaded: Loaded,
+    engine: ModuleType,
+    asked: Model,
+    examples: list[Example],
+    moment: Moment,
+    *,
+    batch_size: int,
+    with_text: bool,
+) -> list[dict[str, Any]]:
+    """One row an example, columns as in measures.md 0. Leaves no trace in model, tokenizer and random states.
+
+    `with_text` also generates greedily and scores foils; their columns are None otherwise.
+    """
+    rendered = [render(loaded.tokenizer, example, asked.format) for example in examples]
+    texts: list[Generated] = []
+    foils: dict[int, float] = {}
+    with undisturbed(loaded, engine, asked):
+        scores = score(loaded, rendered, batch_size)
+        if with_text:
+            foils = score_foils(loaded, asked, examples, batch_size)
+            longest = max(len(item.answer_ids) for item in rendered)
+            prompts = [item.prompt_ids for item in rendered]
+            texts = generate(loaded, engine, prompts, longest + EXTRA_TOKENS, batch_size)
+    return [
+        row_of(moment, example, item, scored, texts[i] if texts else None, foils.get(i))
+        for i, (example, item, scored) in enumerate(zip(examples, rendered, scores, strict=True))
+    ]
+
+
+def score_foils(loaded: Loaded, asked: Model, examples: list[Example], batch_size: int) -> dict[int, float]:
+    """Bits of each example's foil, a never-trained answer to the same prompt, by the example's number."""
+    having = [(i, example) for i, example in enumerate(examples) if example.foil is not None]
+    swapped = [
+        Example(example.id, example.fact, example.prompt, str(example.foil), example.split) for _, example in having
+    ]
+    scores = score(loaded, [render(loaded.tokenizer, example, asked.format) for example in swapped], batch_size)
+    return {i: sum(scored.bits) for (i, _), scored in zip(having, scores, strict=True)}
+
+
+def row_of(
+    moment: Moment,
+    example: Example,
+    rendered: Rendered,
+    scored: Score,
+    text: Generated | None,
+    foil_bits: float | None,
+) -> dict[str, Any]:
+    gold = example.answer
+    is_number = gold.isascii() and gold.isdigit()
+    output = None if text is None else text.text
+    return {
+        "run": moment.run,
+        "seed": moment.seed,
+        "stage": moment.stage,
+        "step": moment.step,
+        "epoch": moment.epoch,
+        "exposures": moment.exposures.get(example.fact, 0) if example.split == "train" else 0,
+        "id": example.id,
+        "fact": example.fact,
+        "split": example.split,
+        "variant": example.variant,
+        "gold": gold,
+        "output": output,
+        "exact": all(scored.correct),
+        "strict": None if output is None else digits.strict_match(output, gold),
+        "lenient": digits.lenient_match(output, gold) if output is not None and is_number else None,
+        "well_formed": digits.well_formed(output, len(gold)) if output is not None and is_number else None,
+        "stopped": scored.stopped,
+        "digits_teacher_forced": sum(scored.correct) / len(scored.correct),
+        "digits_generated": None if output is None else digits.digit_accuracy(output, gold),
+        "correct": list(scored.correct),
+        "first_error": digits.first_error(scored.correct),
+        "edit_distance": None if output is None else digits.edit_distance(output, gold),
+        "bits": list(scored.bits),
+        "bits_total": sum(scored.bits),
+        "eos_bits": scored.end_bits,
+        "prompt_bits_total": sum(scored.prompt_bits),
+        "line_tokens": len(rendered.prompt_ids) - 1 + len(rendered.answer_ids),
+        "foil_bits_total": foil_bits,
+        "min_p": min(2.0**-bits for bits in scored.bits),
+    }
+
+
+def schema() -> Any:
+    """Columns of probes/recall-*.parquet, with their types."""
+    import pyarrow as pa
+
+    text, number, whole, flag = pa.string(), pa.float64(), pa.int64(), pa.bool_()
+    return pa.schema(
+        [
+            ("run", text), ("seed", whole), ("stage", text), ("step", whole), ("epoch", number), ("exposures", whole),
+            ("id", text), ("fact", text), ("split", text), ("variant", text), ("gold", text), ("output", text),
+            ("exact", flag), ("strict", flag), ("lenient", flag), ("well_formed", flag), ("stopped", flag),
+            ("digits_teacher_forced", number), ("digits_generated", number), ("correct", pa.list_(flag)),
+            ("first_error", whole), ("edit_distance", whole), ("bits", pa.list_(number)), ("bits_total", number),
+            ("eos_bits", number), ("prompt_bits_total", number), ("line_tokens", whole), ("foil_bits_total", number),
+            ("min_p", number),
+        ]
+    )  # fmt: skip
+
+
+def write_reading(path: Path, rows: list[dict[str, Any]]) -> None:
+    """One reading as a Parquet file, whole or absent."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema()), buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def read_reading(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path).to_pylist()
+
+
+def summarise(rows: list[dict[str, Any]], entropy_bits: float | None, *, whole_line: bool) -> dict[str, float]:
+    """Means over a reading's rows, under the names that metrics.jsonl and W&B use; controls end in `_control`.
+
+    Losses are nats a token, averaged over all tokens of their kind; bits are bits an answer, averaged over examples.
+    """
+    summary: dict[str, float] = {}
+    for split, suffix in (("train", ""), ("control", "_control")):
+        chosen = [row for row in rows if row["split"] == split]
+        if chosen:
+            summary |= {f"{name}{suffix}": value for name, value in of_split(chosen, whole_line).items()}
+    if entropy_bits:
+        summary |= memorised([row for row in rows if row["split"] == "train"], entropy_bits)
+    return summary
+
+
+def of_split(rows: list[dict[str, Any]], whole_line: bool) -> dict[str, float]:
+    tokens = sum(len(row["bits"]) for row in rows)
+    answer_bits = sum(row["bits_total"] for row in rows)
+    values = {
+        "loss/digit_nats": answer_bits * LN2 / tokens,
+        "loss/eos_nats": mean(row["eos_bits"] for row in rows) * LN2,
+        "recall/exact": mean(row["exact"] for row in rows),
+        "recall/stopped": mean(row["stopped"] for row in rows),
+        "recall/digits": mean(row["digits_teacher_forced"] for row in rows),
+        "recall/bits": answer_bits / len(rows),
+    }
+    if whole_line:
+        line_bits = answer_bits + sum(row["prompt_bits_total"] for row in rows)
+        values["loss/line_nats"] = line_bits * LN2 / sum(row["line_tokens"] for row in rows)
+    if rows[0]["output"] is not None:
+        values["recall/strict"] = mean(row["strict"] for row in rows)
+        values["recall/edit_distance"] = mean(row["edit_distance"] for row in rows)
+        if all(row["lenient"] is not None for row in rows):
+            values["recall/lenient"] = mean(row["lenient"] for row in rows)
+            values["recall/malformed"] = mean(not row["well_formed"] for row in rows)
+    return values
+
+
+def memorised(rows: list[dict[str, Any]], entropy_bits: float) -> dict[str, float]:
+    """Bits memorised an answer (Morris 2025): the generator's entropy less what the answer still costs."""
+    kept = [information.bits_memorised(entropy_bits, row["bits_total"]) for row in rows]
+    return {
+        "recall/bits_memorised": mean(kept),
+        "recall/bits_memorised_clipped": mean(max(0.0, bits) for bits in kept),
+        "recall/share_memorised": mean(kept) / entropy_bits,
+    }
+
+
+def mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed)

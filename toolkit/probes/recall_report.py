@@ -1,0 +1,121 @@
+"""A checkpoint's recall in depth: every measure of a reading, by split, with intervals, given digits and draws."""
+
+from types import ModuleType
+from typing import Any
+
+from toolkit.example import Example
+from toolkit.metrics import digits
+from toolkit.metrics.statistics import wilson
+from toolkit.models.loaded import undisturbed
+from toolkit.models.opening import Opened
+from toolkit.models.scoring import generate
+from toolkit.probes.recall import EXTRA_TOKENS, LN2, Moment, mean, read_recall
+from toolkit.rendering import refuse_merged_digits, render
+from toolkit.run_folder import Checkpoint
+
+Row = dict[str, Any]
+
+
+def report(
+    checkpoint: Checkpoint,
+    opened: Opened,
+    engine: ModuleType,
+    examples: list[Example],
+    batch_size: int,
+    given: list[int],
+    samples: int,
+    temperature: float,
+    seed: int,
+) -> dict[str, Any]:
+    """Plain data, ready for JSON: what was measured on one checkpoint. Shares come with Wilson's interval over facts."""
+    refuse_merged_digits(opened.loaded.tokenizer, examples)
+    moment = Moment(checkpoint.label, -1, "", 0, 0.0, {})
+    rows = read_recall(
+        opened.loaded, engine, opened.asked, examples, moment, batch_size=batch_size, with_text=True
+    )
+    hits = draw(opened, engine, examples, batch_size, samples, temperature, seed) if samples else None
+    splits = {}
+    for split in ("train", "control", "validation", "test"):
+        chosen = [i for i, example in enumerate(examples) if example.split == split]
+        if chosen:
+            sampled = None if hits is None else [hits[i] for i in chosen]
+            splits[split] = of_split([rows[i] for i in chosen], given, sampled, samples)
+    return {
+        "checkpoint": checkpoint.label,
+        "group": checkpoint.run.name if checkpoint.run else None,
+        "seed": checkpoint.run.seed if checkpoint.run else None,
+        "model": opened.loaded.described,
+        "format": opened.asked.format,
+        "temperature": temperature if samples else None,
+        "samples": samples,
+        "splits": splits,
+    }
+
+
+def of_split(rows: list[Row], given: list[int], hits: list[int] | None, samples: int) -> dict[str, Any]:
+    tokens = sum(len(row["bits"]) for row in rows)
+    numbers = all(row["lenient"] is not None for row in rows)
+    errors = [row["first_error"] for row in rows if row["first_error"] is not None]
+    shortest = min(len(row["correct"]) for row in rows)
+    lengths = {len(row["correct"]) for row in rows}
+    return {
+        "facts": len(rows),
+        "loss_digit_nats": sum(row["bits_total"] for row in rows) * LN2 / tokens,
+        "loss_eos_nats": mean(row["eos_bits"] for row in rows) * LN2,
+        "bits": mean(row["bits_total"] for row in rows),
+        "exact": share(row["exact"] for row in rows),
+        "strict": share(row["strict"] for row in rows),
+        "lenient": share(row["lenient"] for row in rows) if numbers else None,
+        "malformed": share(not row["well_formed"] for row in rows) if numbers else None,
+        "stopped": share(row["stopped"] for row in rows),
+        "digits_teacher_forced": mean(row["digits_teacher_forced"] for row in rows),
+        "digits_generated": mean(row["digits_generated"] for row in rows),
+        "first_error": mean(errors) if errors else None,
+        "edit_distance": mean(row["edit_distance"] for row in rows),
+        "by_position": [mean(row["correct"][i] for row in rows) for i in range(shortest)] if len(lengths) == 1 else [],
+        "extractable": {
+            count: mean(digits.extractable(row["correct"], count) for row in rows)
+            for count in given
+            if count < shortest
+        },
+        "sampled": None
+        if hits is None
+        else {"found": mean(hit > 0 for hit in hits), "share_exact": sum(hits) / (samples * len(rows))},
+        "rows": [
+            {key: row[key] for key in ("id", "gold", "output", "exact", "strict", "bits_total", "foil_bits_total")}
+            for row in rows
+        ],
+    }
+
+
+def share(values: Any) -> dict[str, float]:
+    listed = [bool(value) for value in values]
+    low, high = wilson(sum(listed), len(listed))
+    return {"share": sum(listed) / len(listed), "low": low, "high": high}
+
+
+def draw(
+    opened: Opened,
+    engine: ModuleType,
+    examples: list[Example],
+    batch_size: int,
+    samples: int,
+    temperature: float,
+    seed: int,
+) -> list[int]:
+    """How many of `samples` drawn answers are exact (strict), for each example."""
+    import torch
+
+    rendered = [render(opened.loaded.tokenizer, example, opened.asked.format) for example in examples]
+    longest = max(len(item.answer_ids) for item in rendered)
+    hits = [0] * len(examples)
+    with undisturbed(opened.loaded, engine, opened.asked):
+        torch.manual_seed(seed)
+        for _ in range(samples):
+            drawn = generate(
+                opened.loaded, engine, [item.prompt_ids for item in rendered], longest + EXTRA_TOKENS, batch_size,
+                temperature=temperature,
+            )  # fmt: skip
+            for i, (said, example) in enumerate(zip(drawn, examples, strict=True)):
+                hits[i] += digits.strict_match(said.text, example.answer)
+    return hits

@@ -1,0 +1,19 @@
+"""What a recipe may say, how it is read and merged, what is said when it is wrong, and its JSON Schema."""
+
+from toolkit.recipe.fields import Lora, Model, Recall, Recipe, Shape, Stage, Tokenizer, Wandb
+from toolkit.recipe.files import find_recipe_named
+from toolkit.recipe.reading import read_recipe, to_toml
+
+__all__ = [
+    "Lora",
+    "Model",
+    "Recall",
+    "Recipe",
+    "Shape",
+    "Stage",
+    "Tokenizer",
+    "Wandb",
+    "find_recipe_named",
+    "read_recipe",
+    "to_toml",
+]

@@ -1,0 +1,90 @@
+"""A recipe is read: `extends` and `--set` are merged, and every key but those of [data] is checked."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from toolkit.errors import UserError, nearest
+from toolkit.recipe.complaints import complain, show
+from toolkit.recipe.fields import Recipe
+from toolkit.recipe.files import Layer, merge, read_layers
+
+
+def read_recipe(path: Path, changes: tuple[str, ...] = (), seeds: list[int] | None = None) -> Recipe:
+    """The resolved recipe of a file, with `key=value` changes and other seeds for this call.
+
+    Raises UserError that names file, table and key. [data] is checked later, against the study's own arguments.
+    """
+    layers = read_layers(path)
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values = merge(values, layer.values)
+    for change in changes:
+        parts, value = parse_change(change)
+        refuse_misplaced(change, parts, value, values)
+        for part in reversed(parts):
+            value = {part: value}
+        layers.append(Layer(f"--set {change}", value))
+        values = merge(values, value)
+    if seeds is not None:
+        layers.append(Layer("--seeds", {"seeds": seeds}))
+        values = values | {"seeds": seeds}
+    if values.get("lora") is False:
+        del values["lora"]
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise complain(error, path, Recipe, layers=layers) from None
+
+
+def parse_change(change: str) -> tuple[list[str], Any]:
+    """`stage.learn.learning_rate=1e-3` as its keys and its value; a value that is no TOML is taken as text."""
+    key, equals, text = change.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts):
+        raise UserError(f"--set {change}: write it as key=value, such as stage.learn.learning_rate=1e-3.")
+    if parts == ["extends"]:
+        raise UserError(f"--set {change}: which recipe is extended can only be said in the file itself.")
+    text = text.strip()
+    if not text:
+        raise UserError(f'--set {change}: a value is missing after the =; empty text is written "".')
+    try:
+        value = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        value = {}
+    if set(value) == {"value"}:
+        return parts, value["value"]
+    if text[0] in "[{\"'":
+        raise UserError(f"--set {change}: {text} is no TOML; in a shell, put the whole change in single quotes.")
+    return parts, text
+
+
+def refuse_misplaced(change: str, parts: list[str], value: Any, values: dict[str, Any]) -> None:
+    """Raises UserError where a change would make a table of a value, a value of a table, or a new stage of a typo."""
+    place = values
+    for depth, table in enumerate(parts[:-1], start=1):
+        inside = place.get(table, {})
+        if inside is False and table == "lora":
+            inside = {}
+        if not isinstance(inside, dict):
+            at = ".".join(parts[:depth])
+            raise UserError(f"--set {change}: {at} = {show(inside)} is no table, and has no {parts[depth]} in it.")
+        place = inside
+    present = place.get(parts[-1])
+    if isinstance(present, dict) and not isinstance(value, dict) and not (parts == ["lora"] and value is False):
+        at, inside = ".".join(parts), next(iter(present), "…")
+        raise UserError(f"--set {change}: {at} is a table; change one of its keys, such as {at}.{inside}.")
+    stages = list(values["stage"]) if isinstance(values.get("stage"), dict) else []
+    if parts[0] == "stage" and len(parts) > 2 and stages and parts[1] not in stages:
+        near = nearest(parts[1], stages)
+        known = f"did you mean stage.{near}?" if near else f"there are {', '.join(stages)}."
+        raise UserError(f"--set {change}: there is no stage.{parts[1]}; {known}")
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The resolved recipe as TOML; what is not set (None) is left out, as TOML has no null."""
+    import tomli_w
+
+    return tomli_w.dumps(recipe.model_dump(exclude_none=True))

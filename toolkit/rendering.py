@@ -1,0 +1,154 @@
+"""An example to tokens and labels, plain or chat: the one place, for training and for every probe.
+
+plain: 第7个电话号码是：39504711826<|im_end|>      chat: the model's own template, without thinking
+       ------prompt----- --answer--- ---end---
+"""
+
+from typing import Any, Literal, NamedTuple
+
+from toolkit.errors import UserError
+from toolkit.example import Example
+
+Format = Literal["plain", "chat"]
+IGNORED = -100
+
+
+class Rendered(NamedTuple):
+    """One example as the model sees it."""
+
+    prompt_ids: list[int]
+    answer_ids: list[int]
+    """Without the end mark."""
+    end_id: int
+    """The token that ends an answer."""
+
+    @property
+    def input_ids(self) -> list[int]:
+        return [*self.prompt_ids, *self.answer_ids, self.end_id]
+
+    def labels(self, loss_on: Literal["answer", "all"], train_eos: bool) -> list[int]:
+        """input_ids where they are trained, -100 elsewhere."""
+        prompt = self.prompt_ids if loss_on == "all" else [IGNORED] * len(self.prompt_ids)
+        return [*prompt, *self.answer_ids, self.end_id if train_eos else IGNORED]
+
+
+def render(tokenizer: Any, example: Example, form: Format) -> Rendered:
+    """Tokens of prompt and answer, tokenised apart.
+
+    Apart, so that what is generated from is exactly what was trained on: joined, a token could lie across the border
+    and the prompt that a probe sends would never have been seen. Raises UserError where a chat template cannot do it.
+    """
+    end_id = end_token(tokenizer)
+    if form == "plain":
+        return Rendered(tokenise(tokenizer, example.prompt), tokenise(tokenizer, example.answer), end_id)
+    asked = [{"role": "user", "content": example.prompt}]
+    answered = [*asked, {"role": "assistant", "content": example.answer}]
+    prompt = apply_template(tokenizer, asked, add_generation_prompt=True)
+    whole = apply_template(tokenizer, answered, add_generation_prompt=False)
+    end = tokenizer.convert_ids_to_tokens(end_id)
+    answer, mark, rest = whole.removeprefix(prompt).partition(end)
+    if not whole.startswith(prompt) or not mark or rest.strip():
+        raise UserError(
+            f'[model] format = "chat": this tokenizer\'s chat template does not continue its own prompt for {example.id}.'
+            ' Use format = "plain".'
+        )
+    return Rendered(tokenise(tokenizer, prompt), tokenise(tokenizer, answer), end_id)
+
+
+def tokenise(tokenizer: Any, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def apply_template(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+    if not tokenizer.chat_template:
+        raise UserError('[model] format = "chat": this tokenizer has no chat template. Use format = "plain".')
+    # Qwen3 puts an empty think block into the last answer, and into the prompt only where thinking is off.
+    return tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+    )
+
+
+def end_token(tokenizer: Any) -> int:
+    if tokenizer.eos_token_id is None:
+        raise UserError("this tokenizer has no end mark (eos_token): answers could not be ended.")
+    return tokenizer.eos_token_id
+
+
+def pad_token(tokenizer: Any) -> int:
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_token(tokenizer)
+
+
+def refuse_merged_digits(tokenizer: Any, examples: list[Example]) -> None:
+    """Raises UserError unless each digit of every number is a token of its own, by the tokenizer's offsets.
+
+    Digit measures count tokens; a tokenizer that merges digits would be measured wrongly without a word.
+    """
+    for example in examples:
+        answer = example.answer
+        if not (answer.isascii() and answer.isdigit()):
+            continue
+        offsets = tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        if [tuple(pair) for pair in offsets] != [(i, i + 1) for i in range(len(answer))]:
+            raise UserError(
+                f"this tokenizer does not give each digit of {answer} a token of its own, which exact-digit recall"
+                " needs. Qwen's tokenizers do."
+            )
+
+
+def training_rows(
+    tokenizer: Any,
+    examples: list[Example],
+    form: Format,
+    numbers: dict[str, int],
+    *,
+    loss_on: Literal["answer", "all"],
+    train_eos: bool,
+    max_length: int,
+) -> list[dict[str, list[int]]]:
+    """A row an example: `input_ids`, `labels`, and `facts`, the numbers (as given) of the facts that it exposes.
+
+    Raises UserError where an example is too long.
+    """
+    rows = []
+    for example in examples:
+        rendered = render(tokenizer, example, form)
+        ids = rendered.input_ids
+        labels = rendered.labels(loss_on, train_eos)
+        if not train_eos:
+            # An end mark that is not trained is not shown either: the original's lines just ended.
+            ids, labels = ids[:-1], labels[:-1]
+        if len(ids) > max_length:
+            raise UserError(
+                f"example {example.id} has {len(ids)} tokens, over [model] max_length = {max_length}; raise it"
+                " (nothing is ever cut off)."
+            )
+        rows.append({"input_ids": ids, "labels": labels, "facts": [numbers[fact] for fact in example.exposes]})
+    return rows
+
+
+def packed_rows(
+    tokenizer: Any, examples: list[Example], form: Format, numbers: dict[str, int], block: int
+) -> list[dict[str, list[int]]]:
+    """All examples as one stream, each ended, cut into rows of `block` tokens, all trained; what is left over is dropped.
+
+    A row exposes every fact that has a token in it.
+    """
+    ids: list[int] = []
+    owners: list[tuple[int, ...]] = []
+    for example in examples:
+        piece = render(tokenizer, example, form).input_ids
+        ids += piece
+        owners += [tuple(numbers[fact] for fact in example.exposes)] * len(piece)
+    rows = []
+    for start in range(0, len(ids) - block + 1, block):
+        piece = ids[start : start + block]
+        facts = sorted({number for owner in owners[start : start + block] for number in owner})
+        rows.append({"input_ids": piece, "labels": list(piece), "facts": facts})
+    if not rows:
+        raise UserError(f"the texts have {len(ids)} tokens in all, fewer than one block of {block}.")
+    return rows
+
+
+def fact_numbers(examples: list[Example]) -> dict[str, int]:
+    """Each fact's number, in the order of first appearance."""
+    return {fact: number for number, fact in enumerate(dict.fromkeys(f for e in examples for f in e.exposes))}

@@ -1,0 +1,1 @@
+"""Figures, tables and summaries of finished runs, from their folders alone."""

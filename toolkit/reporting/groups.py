@@ -1,0 +1,137 @@
+"""Collects runs into groups, and takes means over the runs of a group."""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from toolkit.errors import UserError
+from toolkit.metrics.information import rule_only_nats
+from toolkit.metrics.statistics import Mean, t_interval
+from toolkit.run_folder import Run, expand, find_runs, runs_in
+
+
+class Point(NamedTuple):
+    """One point of a group's curve."""
+
+    epoch: float
+    exposures: float
+    """Presentations a fact so far, the mean over runs."""
+    value: Mean
+
+
+@dataclass(frozen=True)
+class Group:
+    """The finished runs of one recipe, and what was read of them."""
+
+    name: str
+    runs: list[Run]
+    readings: list[list[dict[str, Any]]]
+    """The recall rows of each run, first to last."""
+    unfinished: list[Run]
+    """Runs of the group that were named too and are left out."""
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """run.json of the first run; what it says of data and model holds for the recipe."""
+        return self.runs[0].info
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the generator said of the group's answers."""
+        return self.info.get("data", {})
+
+    @property
+    def seeds(self) -> list[int]:
+        return [seed_of(run) for run in self.runs]
+
+    @property
+    def entropy_bits(self) -> float | None:
+        return self.data.get("entropy_bits")
+
+    @property
+    def floor_digit_nats(self) -> float | None:
+        """Loss in nats a digit of a model that knows the rule and no number; None where the rule is not known."""
+        bits, digits = self.data.get("rule_only_bits"), self.data.get("answer_digits")
+        return None if bits is None or not digits else rule_only_nats(bits, digits)
+
+    def last(self, key: str) -> list[float | None]:
+        """The last reading's value in each run; None where it has none."""
+        return [rows[-1].get(key) for rows in self.readings]
+
+    def lines(self, key: str) -> list[list[tuple[float, float, float]]]:
+        """(epoch, exposures, value) of every reading, a list a run that has the key at all."""
+        lines = [
+            [(row["epoch"], row["exposures"], row[key]) for row in rows if row.get(key) is not None]
+            for rows in self.readings
+        ]
+        return [line for line in lines if line]
+
+    def curve(self, key: str) -> list[Point]:
+        """Mean over runs at the epochs at which every run was read; over fewer it would jump where one drops out."""
+        by_epoch = [{round(reading[0], 6): reading for reading in line} for line in self.lines(key)]
+        common = set.intersection(*map(set, by_epoch)) if by_epoch else set()
+        return [
+            Point(
+                epoch,
+                math.fsum(line[epoch][1] for line in by_epoch) / len(by_epoch),
+                t_interval([line[epoch][2] for line in by_epoch]),
+            )
+            for epoch in sorted(common)
+        ]
+
+
+def collect(arguments: list[str]) -> tuple[list[Group], list[str]]:
+    """Groups that the command line's arguments name, in that order, and the names of those without a reading.
+
+    Raises UserError for what is no run or group, for one without a finished run, and when nothing was read at all.
+    """
+    found = dict.fromkeys(map(_absolute, find_runs(arguments)))
+    named = dict.fromkeys(_absolute(run) for path in expand(arguments) for run in runs_in(path))
+    names = _names([_folder(run) for run in found])
+    groups = []
+    for folder, name in names.items():
+        runs = sorted((run for run in found if _folder(run) == folder), key=seed_of)
+        readings = [run.rows("recall") for run in runs]
+        read = [(run, rows) for run, rows in zip(runs, readings, strict=True) if rows]
+        left_out = [run for run in named if run not in found and _folder(run) == folder]
+        if read:
+            groups.append(Group(name, [run for run, _ in read], [rows for _, rows in read], left_out))
+    if not groups:
+        raise UserError(
+            f"{', '.join(names.values())}: no reading of recall lies there, so there is nothing to compare."
+        )
+    return groups, [name for name in names.values() if name not in {group.name for group in groups}]
+
+
+def seed_of(run: Run) -> int:
+    return run.info.get("seed", 0)
+
+
+def first_exposures(rows: Sequence[dict[str, Any]], share: float) -> float | None:
+    """Exposures at the first reading at which exact recall of one run was `share` (0 to 1) or more; None if never."""
+    # Shares come from float32 means: 95 of 100 may be a little less than 0.95.
+    reached = (row["exposures"] for row in rows if (row.get("recall/exact") or 0) >= share - 1e-6)
+    return next(reached, None)
+
+
+def _absolute(run: Run) -> Run:
+    return Run(run.path.resolve())  # a run given as "." has no parent's name
+
+
+def _folder(run: Run) -> Path:
+    """The group's folder, or the run's own where it was copied out of one."""
+    return run.path.parent if re.fullmatch(r"seed-\d+", run.path.name) else run.path
+
+
+def _names(folders: list[Path]) -> dict[Path, str]:
+    """A name for each folder: its own, or its path where two folders have the same."""
+    folders = list(dict.fromkeys(folders))
+    plain = [folder.name for folder in folders]
+    return {
+        folder: folder.name if plain.count(folder.name) == 1 else Path(os.path.relpath(folder)).as_posix()
+        for folder in folders
+    }

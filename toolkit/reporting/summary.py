@@ -1,0 +1,114 @@
+"""Says in numbers what was measured: a group's values at the end of training, with their intervals, and its floors."""
+
+import math
+from typing import Any
+
+from toolkit.metrics.statistics import t_interval, wilson
+from toolkit.reporting.groups import Group, first_exposures
+from toolkit.run_folder import changed_keys
+
+REACHED = (0.5, 0.95)
+"""Shares of exact recall whose first exposure count is reported."""
+COUNTED = {"recall/exact": "trained", "recall/exact_control": "controls"}
+"""Shares of all examples of a kind, and where run.json counts these."""
+
+
+def summarise(groups: list[Group], unread: list[str]) -> dict[str, Any]:
+    """What summary.json holds. Intervals are as computed: those of a share may reach below 0 or above 1."""
+    notes = [f"{name}: no reading of recall lies there; left out" for name in unread]
+    ends = {group.name: max(rows[-1]["exposures"] for rows in group.readings) for group in groups}
+    if len(set(ends.values())) > 1:
+        listed = ", ".join(f"{name} {count:g}" for name, count in ends.items())
+        notes.append(f"the last readings were taken after different numbers of exposures: {listed}")
+    return {
+        "interval": "95 % t interval on run means; null for one run",
+        "groups": [group_summary(group) for group in groups],
+        "notes": notes,
+    }
+
+
+def group_summary(group: Group) -> dict[str, Any]:
+    keys = dict.fromkeys(key for rows in group.readings for key in rows[-1] if key.startswith(("loss/", "recall/")))
+    final = {key: _spread(group.last(key)) for key in keys}
+    for key in COUNTED:
+        if key in final and len(group.runs) == 1:
+            final[key]["wilson"] = _within_run(group, key)
+    return {
+        "group": group.name,
+        "runs": len(group.runs),
+        "seeds": group.seeds,
+        "model": {key: group.info.get("model", {}).get(key) for key in ("base", "dtype", "engine", "optimizer")},
+        "trained": group.data.get("trained"),
+        "controls": group.data.get("controls"),
+        "answer_digits": group.data.get("answer_digits"),
+        "entropy_bits": group.entropy_bits,
+        "rule_only_bits": group.data.get("rule_only_bits"),
+        "floors": {
+            "loss/digit_nats": group.floor_digit_nats,
+            "recall/digits": group.data.get("rule_only_digits"),
+        },
+        "exposures": [rows[-1]["exposures"] for rows in group.readings],
+        "epochs": [rows[-1]["epoch"] for rows in group.readings],
+        "final": final,
+        "first_exposures": {
+            f"{share:g}": _spread([first_exposures(rows, share) for rows in group.readings], all_or_none=True)
+            for share in REACHED
+        },
+        "notes": _notes(group),
+    }
+
+
+def _spread(values: list[float | None], all_or_none: bool = False) -> dict[str, Any]:
+    """Mean and t interval over runs. `all_or_none`: no mean of the runs that got there when others did not."""
+    known = [value for value in values if value is not None]
+    mean = t_interval([] if all_or_none and len(known) < len(values) else known)
+    return {
+        "mean": _number(mean.mean),
+        "low": _number(mean.low),
+        "high": _number(mean.high),
+        "n": len(known),
+        "per_run": [None if value is None else _number(value) for value in values],
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no nan."""
+    return value if math.isfinite(value) else None
+
+
+def _within_run(group: Group, key: str) -> dict[str, Any] | None:
+    """The Wilson interval of a share of one run's examples; None where it is no share of all of them."""
+    share, count = group.last(key)[0], group.data.get(COUNTED[key])
+    if share is None or not count or abs(share * count - round(share * count)) > 1e-3:
+        return None
+    low, high = wilson(round(share * count), count)
+    return {"low": low, "high": high, "successes": round(share * count), "of": count, "within": "the run"}
+
+
+def _notes(group: Group) -> list[str]:
+    notes = []
+    if len(group.runs) == 1:
+        notes.append("one seed: nothing is known about other runs")
+    for run in group.unfinished:
+        step = max((row["step"] for row in run.rows()), default=0)
+        notes.append(f"{run.path.name} is not finished (step {step}) and left out")
+    first = group.runs[0]
+    for run in group.runs[1:]:
+        if changes := changed_keys(first.recipe, run.recipe):
+            notes.append(f"{run.path.name} was made by another recipe than {first.path.name}: {'; '.join(changes)}")
+    ends = [f"{rows[-1]['exposures']:g}" for rows in group.readings]
+    if len(set(ends)) > 1:
+        notes.append(f"its runs were last read after different numbers of exposures ({', '.join(ends)})")
+    exact = group.last("recall/exact")
+    if len(exact) > 1 and len(set(exact)) == 1 and exact[0] is not None:
+        notes.append(
+            f"every run ended at {100 * exact[0]:.1f} % exact recall: an interval without width says that these runs"
+            " agree, not that the next one must"
+        )
+    if any(value is not None and not math.isfinite(value) for value in group.last("loss/digit_nats")):
+        notes.append("a run's loss is no number at the end: it diverged")
+    if group.entropy_bits is None:
+        notes.append("the entropy of its answers is not known: no bits memorised")
+    if group.floor_digit_nats is None:
+        notes.append("no rule-only floor is known for its answers")
+    return notes

@@ -1,0 +1,332 @@
+"""What lies in a run's folder: whole writes, what resuming reads, and how checkpoints are found on the command line."""
+
+import contextlib
+import errno
+import glob
+import json
+import os
+import re
+import shutil
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import MachineError, UserError, nearest
+
+ROOT = Path("checkpoints")
+MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What an OSError says when the machine is at fault (disk full, quota, defect, no permission), and not our code."""
+IGNORED_ON_CHANGE = ("seeds", "wandb")
+"""What may differ between a recipe and the run that it resumes: it changes no weight and no number."""
+SEED_FOLDER = re.compile(r"seed-[0-9]+")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recipe with one seed: checkpoints/<name>/seed-<seed>/."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.parent.name
+
+    @property
+    def seed(self) -> int:
+        """Raises UserError where the folder was renamed, so that its name is no seed's."""
+        if not SEED_FOLDER.fullmatch(self.path.name):
+            raise UserError(f"{self.path}: a run's folder is called seed-0, seed-1 …; this one was renamed.")
+        return int(self.path.name.removeprefix("seed-"))
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}/{self.path.name}"
+
+    @property
+    def state_folder(self) -> Path:
+        return self.path / "state"
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """run.json."""
+        return read_json(self.path / "run.json")
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """recipe.toml, as it was resolved."""
+        path = self.path / "recipe.toml"
+        try:
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UserError(f"{path} is missing or damaged ({error}).") from None
+
+    @property
+    def exists(self) -> bool:
+        return (self.path / "run.json").is_file()
+
+    @property
+    def complete(self) -> bool:
+        return self.exists and self.info.get("state") == "complete"
+
+    @property
+    def weights(self) -> Path:
+        """The final adapter, or the whole model."""
+        return self.path / "adapter" if (self.path / "adapter").is_dir() else self.path / "model"
+
+    def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """Rows of metrics.jsonl, all or those of one kind ("train", "recall"); a half-written last line is left out."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        rows = []
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                if number == len(lines) and not line.endswith("\n"):
+                    break
+                raise UserError(f"{path}, line {number} is damaged; run the recipe again with --fresh.") from None
+        return [row for row in rows if kind is None or row["kind"] == kind]
+
+    def append_row(self, row: dict[str, Any]) -> None:
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def keep_rows_until(self, step: int) -> None:
+        """Drop the rows and readings of work that a resumed run does again."""
+        rows = [row for row in self.rows() if row["step"] <= step]
+        write_whole(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        for reading in self.readings():
+            if step_of_reading(reading) > step:
+                reading.unlink()
+
+    def readings(self) -> list[Path]:
+        """Parquet files of readings, in the order of their steps."""
+        return sorted((self.path / "probes").glob("[!.]*-*.parquet"), key=step_of_reading)
+
+    def update_info(self, **values: Any) -> None:
+        info = self.info if self.exists else {}
+        write_whole(self.path / "run.json", json.dumps(info | values, indent=2, ensure_ascii=False) + "\n")
+
+    def log(self, text: str) -> None:
+        """One line of run.log."""
+        with (self.path / "run.log").open("a", encoding="utf-8") as file:
+            file.write(text.rstrip() + "\n")
+
+
+def step_of_reading(path: Path) -> int:
+    """The step in the name of a reading's file: 70 for recall-learn-000070.parquet."""
+    return int(path.stem.rsplit("-", 1)[1])
+
+
+def run_for(name: str, seed: int) -> Run:
+    return Run(ROOT / name / f"seed-{seed}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file.") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is damaged ({error}).") from None
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is whole or absent, whatever happens meanwhile."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise not_written(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def not_written(path: Path, error: OSError) -> MachineError:
+    return MachineError(f"{path} could not be written ({error.strerror}). What was complete before is kept.")
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that takes `path`'s place when the block ends well, and disappears when it does not."""
+    temporary, going = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.going")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(going, ignore_errors=True)
+        # Two renames, one right after the other: the old folder is deleted only when the new one is in its place.
+        if path.exists():
+            path.replace(going)
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno not in MACHINE_ERRORS:
+            raise
+        raise not_written(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(going, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder; it disappears under its name at once, so that a kill cannot leave half of it."""
+    if path.exists():
+        going = path.with_name(f".{path.name}.going")
+        shutil.rmtree(going, ignore_errors=True)
+        path.replace(going)
+        shutil.rmtree(going)
+
+
+@contextlib.contextmanager
+def locked(run: Run) -> Iterator[None]:
+    """Keep a second process off the same run; the system frees the lock of a process that died."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(run.path.parent / f".{run.path.name}.lock", timeout=0)
+    try:
+        run.path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{run.label} is being trained by another process just now; wait for it or stop it.") from None
+    except OSError as error:
+        raise not_written(run.path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def changed_keys(before: Any, now: Any, at: str = "") -> list[str]:
+    """What differs between two recipes, a line a key; what one of them leaves out is None."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        lines = []
+        for key in dict.fromkeys([*before, *now]):
+            if at or key not in IGNORED_ON_CHANGE:
+                lines += changed_keys(before.get(key), now.get(key), f"{at}.{key}" if at else key)
+        return lines
+    return [] if before == now else [f"{at}: {before!r} -> {now!r}"]
+
+
+def refuse_if_changed(run: Run, recipe: dict[str, Any], digest: str) -> None:
+    """Raises UserError where the recipe or its data are no longer those of the run's folder."""
+    changes = changed_keys(run.recipe, recipe)
+    if changes:
+        raise UserError(
+            f"{run.path} was made by another version of this recipe:\n  "
+            + "\n  ".join(changes)
+            + "\nGive the recipe another name, or start over with --fresh (which deletes that run)."
+        )
+    if run.info.get("data", {}).get("digest") != digest:
+        raise UserError(f"{run.path} was made from other data. Start over with --fresh (which deletes that run).")
+
+
+# --- checkpoints on the command line ---
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights that can be loaded, and the run that they come from, where they come from one."""
+
+    weights: Path
+    run: Run | None
+    label: str
+
+
+def find_checkpoints(arguments: list[str]) -> list[Checkpoint]:
+    """Every checkpoint that the arguments name: runs, groups, kept epochs, PEFT folders, and globs of them."""
+    return list(dict.fromkeys(checkpoint for path in expand(arguments) for checkpoint in checkpoints_in(path)))
+
+
+def find_runs(arguments: list[str]) -> list[Run]:
+    """The finished runs that the arguments name; raises UserError for what is no run or group."""
+    runs = []
+    for path in expand(arguments):
+        found = runs_in(path)
+        if not found:
+            raise UserError(f"{path} is no run or group; {what_is_there(path, 'run.json')}")
+        finished = [run for run in found if run.complete]
+        if not finished:
+            raise UserError(unfinished(found[0]))
+        runs += finished
+    return list(dict.fromkeys(runs))
+
+
+def expand(arguments: list[str]) -> list[Path]:
+    """Paths, with globs expanded here too: Windows' shells leave them to the program."""
+    paths = []
+    for argument in arguments:
+        if any(sign in argument for sign in "*?[") and not Path(argument).exists():
+            # Not Path.glob: it takes no absolute pattern.
+            matches = [Path(match) for match in sorted(glob.glob(argument)) if Path(match).is_dir()]  # noqa: PTH207
+            if not matches:
+                raise UserError(f"{argument}: no folder fits; {what_was_trained()}")
+            paths += matches
+        else:
+            paths.append(Path(argument))
+    return list(dict.fromkeys(paths))
+
+
+def runs_in(path: Path) -> list[Run]:
+    if (path / "run.json").is_file():
+        return [Run(path)]
+    runs = [Run(entry.parent) for entry in path.glob("seed-*/run.json") if SEED_FOLDER.fullmatch(entry.parent.name)]
+    return sorted(runs, key=lambda run: run.seed)
+
+
+def checkpoints_in(path: Path) -> list[Checkpoint]:
+    runs = runs_in(path)
+    if runs:
+        finished = [run for run in runs if run.complete]
+        if not finished:
+            raise UserError(unfinished(runs[0]))
+        for run in finished:
+            if not run.weights.is_dir():
+                raise UserError(f"{run.path} is finished, but its weights (adapter/ or model/) are gone.")
+        return [Checkpoint(run.weights, run, run.label) for run in finished]
+    if (path / "adapter_config.json").is_file() or (path / "config.json").is_file():
+        owner = next((Run(parent) for parent in path.resolve().parents if (parent / "run.json").is_file()), None)
+        label = f"{owner.label}/{path.resolve().relative_to(owner.path).as_posix()}" if owner else path.name
+        return [Checkpoint(path, owner, label)]
+    raise UserError(f"{path} is no checkpoint; {what_is_there(path, 'run.json, adapter_config.json or config.json')}")
+
+
+def unfinished(run: Run) -> str:
+    last = max((row["step"] for row in run.rows()), default=0)
+    return (
+        f"{run.path} is not finished (step {last}); its recipe goes on where it stopped, or give a kept epoch"
+        f" ({run.path}/stages/…)."
+    )
+
+
+def what_is_there(path: Path, wanted: str = "run.json") -> str:
+    """What a path that was not understood could have meant."""
+    if path.is_dir():
+        names = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))[:12]
+        return f"it has no {wanted} (there: {', '.join(names) or 'nothing'})."
+    if path.exists():
+        return "it is a file, and a folder is expected."
+    beside = path.parent.iterdir() if path.parent.is_dir() else []
+    siblings = {entry.name: entry for entry in sorted(beside) if entry.is_dir() and not entry.name.startswith(".")}
+    groups = {entry.name: entry for entry in ROOT.iterdir() if entry.is_dir()} if ROOT.is_dir() else {}
+    for places in (siblings, groups):
+        if near := nearest(path.name, list(places)):
+            return f"it is not there; did you mean {places[near]}?"
+    return f"it is not there; {what_was_trained()}"
+
+
+def what_was_trained() -> str:
+    """The groups under checkpoints/, for a message."""
+    groups = sorted(str(entry) for entry in ROOT.iterdir() if entry.is_dir()) if ROOT.is_dir() else []
+    return f"there are {', '.join(groups)}." if groups else "nothing has been trained yet."

@@ -1,0 +1,1 @@
+"""Training: one file a method, our collator, and the callback that takes readings."""

@@ -1,0 +1,125 @@
+"""What happens between updates: readings, rows of metrics, saves that count only when whole, and a gentle stop."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from toolkit.errors import MachineError
+from toolkit.run_folder import write_whole
+
+MARKER = "complete"
+"""Written last: a checkpoint without it is one that a kill cut short."""
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The last whole checkpoint of a stage; those that were cut short are removed."""
+    whole = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / MARKER).is_file():
+            whole.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    return max(whole, key=step_of, default=None)
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+@dataclass
+class Every:
+    """ "epoch", "5 epochs", "100 steps" or "stage"."""
+
+    epochs: int | None
+    steps: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> "Every":
+        if text == "stage":
+            return cls(None, None)
+        if text == "epoch":
+            return cls(1, None)
+        number, unit = text.split()
+        return cls(int(number), None) if unit == "epochs" else cls(None, int(number))
+
+    def due_after_step(self, step: int) -> bool:
+        return self.steps is not None and step % self.steps == 0
+
+    def due_after_epoch(self, epoch: int) -> bool:
+        return self.epochs is not None and epoch % self.epochs == 0
+
+
+@dataclass
+class StageCallback(TrainerCallback):
+    """Called by the trainer; steps here count from the start of the stage."""
+
+    read: Callable[[int, float, bool], None]
+    """Take a reading at (step, epoch, is it the stage's last)."""
+    log_row: Callable[[int, float, dict[str, float]], None]
+    """Keep what the trainer logged at (step, epoch)."""
+    keep_epoch: Callable[[int], None]
+    """Keep the weights of an epoch, where the recipe asks for it."""
+    stop_asked: Callable[[], bool]
+    """Whether the user wants to stop."""
+    reading: Every
+    saving: Every
+    exposures: list[int]
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.stop_asked():
+            control.should_save = True
+            control.should_training_stop = True
+            return
+        last = state.global_step >= state.max_steps
+        if self.reading.due_after_step(state.global_step) and not last:
+            self.read(state.global_step, state.epoch or 0.0, False)
+        if self.saving.due_after_step(state.global_step):
+            control.should_save = True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.stop_asked():
+            return
+        epoch = round(state.epoch or 0.0)
+        last = state.global_step >= state.max_steps
+        if last or self.reading.due_after_epoch(epoch):
+            self.read(state.global_step, float(epoch), last)
+        self.keep_epoch(epoch)
+        if self.saving.due_after_epoch(epoch):
+            control.should_save = True
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return
+        if not math.isfinite(logs["loss"]):
+            raise MachineError(
+                f"the loss is {logs['loss']} at step {state.global_step}: training diverged. A lower learning_rate or"
+                ' precision = "bf16" or "fp32" may help; what was saved before is kept, and --fresh starts over.'
+            )
+        names = ("loss", "learning_rate", "grad_norm")
+        values = {f"train/{name}": float(logs[name]) for name in names if name in logs}
+        self.log_row(state.global_step, state.epoch or 0.0, values)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Finish a checkpoint: what the trainer does not know, the marker, and only then the older ones go."""
+        folder = Path(args.output_dir or "")
+        checkpoint = folder / f"checkpoint-{state.global_step}"
+        write_whole(checkpoint / "exposures.json", json.dumps(self.exposures))
+        write_whole(checkpoint / MARKER, "")
+        for older in folder.glob("checkpoint-*"):
+            if older != checkpoint:
+                shutil.rmtree(older)

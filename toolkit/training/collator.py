@@ -1,0 +1,29 @@
+"""Rows to a batch: padded on the right, with the numbers of the facts that the batch exposes."""
+
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from toolkit.rendering import IGNORED
+
+
+class Collator:
+    """TRL's own collator drops columns that it does not know, and with them the facts."""
+
+    def __init__(self, pad_id: int) -> None:
+        self.pad_id = pad_id
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """`input_ids`, `attention_mask`, `labels` (rows × tokens), and `facts` (rows × facts, -1 where a row has fewer)."""
+        ids = [torch.tensor(row["input_ids"]) for row in rows]
+        return {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_id),
+            "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+            "labels": pad([row["labels"] for row in rows], IGNORED),
+            "facts": pad([row["facts"] for row in rows], -1),
+        }
+
+
+def pad(rows: list[list[int]], value: int) -> torch.Tensor:
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)

@@ -1,0 +1,107 @@
+"""Supervised fine-tuning: one example a row, by TRL's SFTTrainer on the model that Unsloth patched."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from toolkit.models.loaded import Loaded
+from toolkit.recipe import Recipe, Stage
+from toolkit.rendering import pad_token
+from toolkit.seeds import sub_seed
+from toolkit.training.collator import Collator
+from toolkit.training.rows import Rows, updates_an_epoch
+
+OPTIMIZERS = {
+    "adamw_8bit": "adamw_8bit",
+    "adamw": "adamw_torch",
+    "paged_adamw_8bit": "paged_adamw_8bit",
+    "sgd": "sgd",
+}
+
+
+def arguments(recipe: Recipe, stage: Stage, seed: int, rows: int, folder: Path) -> dict[str, Any]:
+    """Training arguments, each said: Unsloth changes many defaults."""
+    updates = updates_an_epoch(rows, stage) * stage.epochs
+    on_gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": stage.batch_size,
+        "gradient_accumulation_steps": stage.grad_accum,
+        "num_train_epochs": stage.epochs,
+        "learning_rate": stage.learning_rate,
+        "lr_scheduler_type": stage.schedule,
+        "warmup_steps": round(updates * stage.warmup),
+        "weight_decay": stage.weight_decay,
+        "max_grad_norm": stage.max_grad_norm,
+        "optim": OPTIMIZERS[stage.optimizer],
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.999,
+        "adam_epsilon": 1e-8,
+        "bf16": on_gpu and recipe.model.precision in ("bf16", "nf4", "fp8"),
+        "fp16": on_gpu and recipe.model.precision == "fp16",
+        "gradient_checkpointing": recipe.model.gradient_checkpointing,
+        "seed": sub_seed(seed, "training"),
+        "data_seed": sub_seed(seed, "order"),
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        # It would replace a NaN by the mean of the losses before.
+        "logging_nan_inf_filter": False,
+        # Our callback says when to save and reads by itself.
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "report_to": "none",
+        "remove_unused_columns": False,
+        "dataloader_num_workers": 0,
+        "dataloader_drop_last": False,
+        "disable_tqdm": True,
+        "use_cpu": not on_gpu,
+    }
+
+
+def make_trainer(
+    engine: ModuleType,
+    loaded: Loaded,
+    rows: Rows,
+    recipe: Recipe,
+    stage: Stage,
+    seed: int,
+    folder: Path,
+    exposures: list[int],
+    callback: Any,
+) -> Any:
+    """A trainer that feeds `rows` as they are and adds to `exposures`, a count a fact, what it really fed."""
+    from datasets import Dataset
+    from transformers import PrinterCallback, ProgressCallback
+
+    base_trainer, base_config = engine.trainer_and_config()
+    trainer_class = counting(base_trainer, exposures)
+    with_engine = engine.config_extras(recipe.model)
+    trainer = trainer_class(
+        model=loaded.model,
+        args=base_config(**arguments(recipe, stage, seed, len(rows), folder), **with_engine),
+        train_dataset=Dataset.from_list(rows),
+        data_collator=Collator(pad_token(loaded.tokenizer)),
+        processing_class=loaded.tokenizer,
+        callbacks=[callback],
+    )
+    if len(trainer.train_dataset) != len(rows):
+        raise RuntimeError(f"{len(rows)} examples went into the trainer and {len(trainer.train_dataset)} came out.")
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    return trainer
+
+
+def counting(base: type, exposures: list[int]) -> type:
+    """The engine's trainer, counting presentations by fact: what a batch held when it was fed, not what steps suggest."""
+
+    class CountingTrainer(base):
+        def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+            facts = inputs.pop("facts")
+            loss = super().training_step(model, inputs, *args, **kwargs)
+            for number in facts[facts >= 0].tolist():
+                exposures[number] += 1
+            return loss
+
+    return CountingTrainer
