@@ -1,4 +1,4 @@
-"""Reading recipes: what is resolved, how `extends`, `--set` and `--seeds` change it, and that it can be written again."""
+"""Reading recipes: what they resolve to, how `extends`, `--set` and `--seeds` change them, and writing them again."""
 
 from pathlib import Path
 
@@ -242,7 +242,7 @@ def test_sub_seeds_differ_by_seed_and_by_purpose():
 
 
 def test_a_sub_seed_is_the_same_on_every_machine():
-    # By hand: half of 0x1473ccea, the first eight digits of `printf 0/data | sha256sum`.
+    # By hand: half of 0x1473caea, the first eight digits of `printf 0/data | sha256sum`.
     assert sub_seed(0, "data") == 171566453
 
 

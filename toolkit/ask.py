@@ -23,7 +23,7 @@ def main(
 ) -> None:
     """Ask a checkpoint, greedily, and show how sure it is of each digit.
 
-        python -m toolkit.ask checkpoints/GroupA "第7个电话号码是："
+    python -m toolkit.ask checkpoints/GroupA "第7个电话号码是："
     """
     found = find_checkpoints([checkpoint])
     console, remarks = Console(highlight=False), Console(stderr=True, highlight=False)

@@ -57,7 +57,7 @@ def fetch_base(recipe: Recipe) -> None:
     except GatedRepoError:
         raise UserError(f"{base} is gated: accept its terms on the hub, then log in with `hf auth login`.") from None
     except RepositoryNotFoundError:
-        raise UserError(f"[model] base = \"{base}\": the hub has no such model, or only for those who log in.") from None
+        raise UserError(f'[model] base = "{base}": the hub has no such model, or only for those who log in.') from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise MachineError(f"{base} could not be fetched: {str(error).strip().splitlines()[0]}") from None
     print(f"{folder}: {base}")

@@ -23,7 +23,7 @@ SHOWN_EXAMPLES = 3
 
 def show(recipe: Recipe, *, with_tokens: bool) -> None:
     """Print everything that is known of a recipe before it is run."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(to_toml(recipe).rstrip(), markup=False)
     built = build_data(recipe, recipe.seeds[0])
     base, missing = None, ""
@@ -80,12 +80,14 @@ def open_tokenizer(recipe: Recipe, built: Built, base: Any, console: Console) ->
 
     try:
         return AutoTokenizer.from_pretrained(
-            base, revision=recipe.model.revision, trust_remote_code=recipe.model.remote_code
+            base,
+            revision=recipe.model.revision,
+            trust_remote_code=recipe.model.remote_code,
+            # A dry run fetches nothing.
+            local_files_only=True,
         )
     except (OSError, ValueError):
-        console.print(
-            f"\ntokens are not shown: the tokenizer of {base} is not on this machine and could not be fetched."
-        )
+        console.print(f"\ntokens are not shown: the tokenizer of {base} is not on this machine (a run fetches it).")
         return None
 
 

@@ -13,7 +13,7 @@ class MachineError(Exception):
 
 
 def run_command(command: Callable[..., object]) -> None:
-    """Run a command line's function and turn our own errors into messages on stderr. Our own bugs keep their traceback."""
+    """Run a command line's function; our own errors become messages on stderr, our own bugs keep their traceback."""
     import typer
 
     for stream in (sys.stdout, sys.stderr):

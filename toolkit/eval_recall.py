@@ -35,9 +35,9 @@ def main(
 ) -> None:
     """Measure exact recall of finished checkpoints: loss, bits, exact, strict and lenient recall, trained and controls.
 
-        python -m toolkit.eval_recall checkpoints/GroupC
-        python -m toolkit.eval_recall "checkpoints/Group*" --given 0,3,5 --json
-        python -m toolkit.eval_recall some/adapter --base Qwen/Qwen3-1.7B --facts facts.jsonl
+    python -m toolkit.eval_recall checkpoints/GroupC
+    python -m toolkit.eval_recall "checkpoints/Group*" --given 0,3,5 --json
+    python -m toolkit.eval_recall some/adapter --base Qwen/Qwen3-1.7B --facts facts.jsonl
     """
     found = find_checkpoints(checkpoints)
     counts = parse_given(given)
@@ -58,7 +58,9 @@ def parse_given(text: str) -> list[int]:
     try:
         counts = [int(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"--given {text}: whole numbers with commas between them are expected, such as 0,3,5.") from None
+        raise UserError(
+            f"--given {text}: whole numbers with commas between them are expected, such as 0,3,5."
+        ) from None
     if min(counts) < 0:
         raise UserError(f"--given {text}: a number of digits cannot be negative.")
     return counts
@@ -108,7 +110,17 @@ def measure(
         opened = open_checkpoint(checkpoint, engine, asked[checkpoint.label], opened)
         with console.status(f"measuring {checkpoint.label} …"):
             results.append(
-                report(checkpoint, opened, engine, examples[checkpoint.label], batch_size, given, samples, temperature, seed)
+                report(
+                    checkpoint,
+                    opened,
+                    engine,
+                    examples[checkpoint.label],
+                    batch_size,
+                    given,
+                    samples,
+                    temperature,
+                    seed,
+                )
             )
     return results
 
@@ -124,7 +136,9 @@ def print_report(results: list[dict[str, Any]], console: Console) -> None:
         console.print(extraction_row(result))
         console.print()
     print_group_means(results, console)
-    console.print("Intervals are Wilson's at 95 %, over facts within one run; they say nothing about other runs.", style="dim")
+    console.print(
+        "Intervals are Wilson's at 95 %, over facts within one run; they say nothing about other runs.", style="dim"
+    )
 
 
 def split_table(result: dict[str, Any]) -> Table:

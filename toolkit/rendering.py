@@ -49,7 +49,7 @@ def render(tokenizer: Any, example: Example, form: Format) -> Rendered:
     answer, mark, rest = whole.removeprefix(prompt).partition(end)
     if not whole.startswith(prompt) or not mark or rest.strip():
         raise UserError(
-            f'[model] format = "chat": this tokenizer\'s chat template does not continue its own prompt for {example.id}.'
+            f'[model] format = "chat": this chat template does not continue its own prompt for {example.id}.'
             ' Use format = "plain".'
         )
     return Rendered(tokenise(tokenizer, prompt), tokenise(tokenizer, answer), end_id)
@@ -129,7 +129,7 @@ def training_rows(
 def packed_rows(
     tokenizer: Any, examples: list[Example], form: Format, numbers: dict[str, int], block: int
 ) -> list[dict[str, list[int]]]:
-    """All examples as one stream, each ended, cut into rows of `block` tokens, all trained; what is left over is dropped.
+    """All examples as one stream, each ended, cut into rows of `block` tokens, all trained; the rest is dropped.
 
     A row exposes every fact that has a token in it.
     """

@@ -161,11 +161,11 @@ def not_written(path: Path, error: OSError) -> MachineError:
 def whole_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that takes `path`'s place when the block ends well, and disappears when it does not."""
     temporary, going = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.going")
-    shutil.rmtree(temporary, ignore_errors=True)
+    for left_by_a_kill in (temporary, going):
+        shutil.rmtree(left_by_a_kill, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        shutil.rmtree(going, ignore_errors=True)
         # Two renames, one right after the other: the old folder is deleted only when the new one is in its place.
         if path.exists():
             path.replace(going)
@@ -176,8 +176,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise not_written(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if path.exists():
-            shutil.rmtree(going, ignore_errors=True)
+        if going.exists() and not path.exists():
+            going.replace(path)
+        shutil.rmtree(going, ignore_errors=True)
 
 
 def remove_folder(path: Path) -> None:
@@ -269,7 +270,7 @@ def expand(arguments: list[str]) -> list[Path]:
     for argument in arguments:
         if any(sign in argument for sign in "*?[") and not Path(argument).exists():
             # Not Path.glob: it takes no absolute pattern.
-            matches = [Path(match) for match in sorted(glob.glob(argument)) if Path(match).is_dir()]  # noqa: PTH207
+            matches = [Path(match) for match in sorted(glob.glob(argument)) if Path(match).is_dir()]  # noqa: PTH207  # noqa: PTH207
             if not matches:
                 raise UserError(f"{argument}: no folder fits; {what_was_trained()}")
             paths += matches

@@ -56,7 +56,7 @@ def start(run: Run, config: dict[str, Any], wandb: Wandb, warn: Warn) -> "Tracke
         logging.define_metric(STEP)
         logging.define_metric("*", step_metric=STEP)
         for row in rows:
-            logging.log(values(row))
+            log_row(logging, row)
         folder = Path(logging.dir).parent
         remove_replaced(folder, identity, warn)
     # A failure of W&B never ends a run, and wandb raises classes of its own from anywhere (see open_run).
@@ -83,7 +83,7 @@ class Tracker:
         if self.logging is None:
             return
         try:
-            self.logging.log(values(row))
+            log_row(self.logging, row)
         # A failure of W&B never ends a run.
         except Exception as error:
             self.logging = None
@@ -146,11 +146,11 @@ def asked_mode(mode: str) -> str:
     return environment if mode == "auto" and environment in ("online", "offline", "disabled") else mode
 
 
-def values(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as it is logged. The step is a value: rows with an explicit step= below the last one are dropped."""
-    return {key: value for key, value in row.items() if key not in ("kind", "step") and value is not None} | {
-        STEP: row["step"]
-    }
+def log_row(logging: "WandbRun", row: dict[str, Any]) -> None:
+    """Log a row, the step as a value: wandb drops rows with an explicit step= below the last one."""
+    values = {key: value for key, value in row.items() if key not in ("kind", "step") and value is not None}
+    # A helper process that hangs takes some thousand rows into a buffer, and then blocks.
+    within(SERVICE_SECONDS, lambda: logging.log(values | {STEP: row["step"]}))
 
 
 # --- wandb's own side ---

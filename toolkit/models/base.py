@@ -44,7 +44,8 @@ def find_base(base: str) -> Path | str:
         return fetched_folder(base)
     if is_hub_name(base):
         return base
-    maker = find_recipe_named(path.name)
+    # checkpoints/tiny-base, or one run of it: checkpoints/tiny-base/seed-0
+    maker = find_recipe_named(path.name) or find_recipe_named(path.parent.name)
     raise UserError(
         f'[model] base = "{base}" is not there'
         + (f"; make it with: python -m toolkit.run {maker}" if maker else " (no recipe makes it).")

@@ -28,7 +28,9 @@ def model_of(checkpoint: Checkpoint, base: str | None, form: str | None) -> Mode
     else:
         values = {}
         if is_adapter:
-            values["base"] = base or read_json(checkpoint.weights / "adapter_config.json").get("base_model_name_or_path")
+            values["base"] = base or read_json(checkpoint.weights / "adapter_config.json").get(
+                "base_model_name_or_path"
+            )
             if not values["base"]:
                 raise UserError(f"{checkpoint.weights} does not say which base it belongs to; give --base.")
     if not is_adapter:
@@ -79,9 +81,7 @@ def open_checkpoint(checkpoint: Checkpoint, engine: ModuleType, asked: Model, op
         try:
             loaded.model = PeftModel.from_pretrained(loaded.model, str(checkpoint.weights))
         except (RuntimeError, ValueError) as error:
-            raise UserError(
-                f"{checkpoint.weights} does not fit its base {asked.base}: {first_line(error)}"
-            ) from None
+            raise UserError(f"{checkpoint.weights} does not fit its base {asked.base}: {first_line(error)}") from None
     loaded.model.eval()
     torch.set_grad_enabled(False)
     return Opened(loaded, asked)
@@ -112,5 +112,3 @@ def refuse_other_base(checkpoint: Checkpoint, loaded: Loaded) -> None:
 
 def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
-
-

@@ -30,9 +30,7 @@ def report(
     """Plain data, ready for JSON: what was measured on one checkpoint. Shares come with Wilson's interval over facts."""
     refuse_merged_digits(opened.loaded.tokenizer, examples)
     moment = Moment(checkpoint.label, -1, "", 0, 0.0, {})
-    rows = read_recall(
-        opened.loaded, engine, opened.asked, examples, moment, batch_size=batch_size, with_text=True
-    )
+    rows = read_recall(opened.loaded, engine, opened.asked, examples, moment, batch_size=batch_size, with_text=True)
     hits = draw(opened, engine, examples, batch_size, samples, temperature, seed) if samples else None
     splits = {}
     for split in ("train", "control", "validation", "test"):

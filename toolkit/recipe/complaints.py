@@ -1,5 +1,6 @@
 """What is said when a recipe is wrong: file, table, key, the nearest known key and the allowed values."""
 
+import json
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
@@ -133,7 +134,7 @@ def show(value: Any) -> str:
     if isinstance(value, list):
         text = f"[{', '.join(map(show, value))}]"
     else:
-        text = f'"{value}"' if isinstance(value, str) else str(value)
+        text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 

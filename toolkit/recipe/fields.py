@@ -1,5 +1,6 @@
 """What a recipe may say: every table and key, its type, its default, and a sentence about it."""
 
+import json
 import re
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ Every = Annotated[str, Field(pattern=r"^(epoch|stage|[1-9][0-9]* (epochs|steps))
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 """What may become a folder's name on every system."""
-NAME_RULE = "it becomes a folder's name: a-z, A-Z, 0-9, '.', '_' and '-' only, first a letter or a digit, no '..'"
+NAME_RULE = "it becomes a folder's name: up to 100 of a-z, A-Z, 0-9, '.', '_', '-'; first a letter or a digit; no '..'"
 
 
 def is_name(text: str) -> bool:
@@ -250,7 +251,7 @@ class Recipe(Table):
     @classmethod
     def name_is_no_path(cls, name: str) -> str:
         if not is_name(name):
-            raise ValueError(f'name = "{name}": {NAME_RULE}')
+            raise ValueError(f"name = {json.dumps(name, ensure_ascii=False)}: {NAME_RULE}")
         return name
 
     @field_validator("seeds")

@@ -10,7 +10,7 @@ gives the exact size of its support, and so its entropy. To add a group: one fun
 import math
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
@@ -202,32 +202,35 @@ def build(
     if not duplicates:
         refuse_too_many(known.support, count, controls)
     trained = draw_numbers(pattern, digits, prefix, count, rng, duplicates=duplicates, avoid=set())
+    # Numbers that repeat leave more for controls, but perhaps still not enough.
     refuse_too_many(known.support, len(set(trained)), controls)
     held_out = draw_numbers(pattern, digits, prefix, controls, rng, duplicates=False, avoid=set(trained))
     indices = list(range(1, count + controls + 1))
     if shuffle_indices:
         random.Random(assignment_seed).shuffle(indices)
-    width = len(str(count + controls))
-    examples = []
-    for position, (number, index) in enumerate(zip(trained + held_out, indices, strict=True)):
-        is_trained = position < count
-        examples.append(
-            Example(
-                id=f"phone-{index:0{width}d}",
-                fact=f"phone-{index:0{width}d}",
-                prompt=prompt.replace("{index}", str(index)),
-                answer=number,
-                split="train" if is_trained else "control",
-                foil=held_out[position % controls] if is_trained and controls else None,
-                info={"index": index},
-            )
-        )
     support_bits = entropy_bits(known.support)
     return Built(
-        examples=examples,
+        examples=list(numbered(trained, held_out, indices, prompt)),
         entropy_bits=support_bits if duplicates else entropy_of_distinct(known.support, count),
         rule_only_bits=support_bits,
         rule_only_digits=known.rule_only_digits,
         answer_digits=digits,
         prompt_choices=count + controls,
     )
+
+
+def numbered(trained: list[str], held_out: list[str], indices: list[int], prompt: str) -> Iterator[Example]:
+    """An example a number, with its index; the foil of a trained prompt is a number that is never trained."""
+    width = len(str(len(indices)))
+    for position, (number, index) in enumerate(zip(trained + held_out, indices, strict=True)):
+        is_trained = position < len(trained)
+        identity = f"phone-{index:0{width}d}"
+        yield Example(
+            id=identity,
+            fact=identity,
+            prompt=prompt.replace("{index}", str(index)),
+            answer=number,
+            split="train" if is_trained else "control",
+            foil=held_out[position % len(held_out)] if is_trained and held_out else None,
+            info={"index": index},
+        )

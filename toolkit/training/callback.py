@@ -55,6 +55,11 @@ class Every:
         return self.epochs is not None and epoch % self.epochs == 0
 
 
+def ended(state: TrainerState) -> bool:
+    """Whether the last update was the last of its epoch."""
+    return abs((state.epoch or 0.0) - round(state.epoch or 0.0)) < 1e-9
+
+
 @dataclass
 class StageCallback(TrainerCallback):
     """Called by the trainer; steps here count from the start of the stage."""
@@ -72,20 +77,21 @@ class StageCallback(TrainerCallback):
     exposures: list[int]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.stop_asked():
-            control.should_save = True
-            control.should_training_stop = True
-            return
         last = state.global_step >= state.max_steps
         if self.reading.due_after_step(state.global_step) and not last:
             self.read(state.global_step, state.epoch or 0.0, False)
         if self.saving.due_after_step(state.global_step):
             control.should_save = True
+        if self.stop_asked():
+            control.should_training_stop = True
+            # At the end of an epoch its reading comes first: a save without it would never be followed by it.
+            control.should_save = not ended(state)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self.stop_asked():
+        if not ended(state):
+            # Also called where training stops inside an epoch.
             return
         epoch = round(state.epoch or 0.0)
         last = state.global_step >= state.max_steps
@@ -94,6 +100,8 @@ class StageCallback(TrainerCallback):
         self.keep_epoch(epoch)
         if self.saving.due_after_epoch(epoch):
             control.should_save = True
+        if self.stop_asked():
+            control.should_training_stop = control.should_save = True
 
     def on_log(
         self,

@@ -15,7 +15,7 @@ class Collator:
         self.pad_id = pad_id
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `attention_mask`, `labels` (rows × tokens), and `facts` (rows × facts, -1 where a row has fewer)."""
+        """`input_ids`, `attention_mask`, `labels` (rows × tokens), `facts` (rows × facts, -1 where there are fewer)."""
         ids = [torch.tensor(row["input_ids"]) for row in rows]
         return {
             "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_id),

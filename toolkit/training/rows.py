@@ -1,4 +1,4 @@
-"""What each stage is fed: its examples as rows of tokens and labels, by method. No torch, so that a dry run is quick."""
+"""What each stage is fed: its examples as rows of tokens and labels, by method. No torch: a dry run is quick."""
 
 import math
 from collections.abc import Callable

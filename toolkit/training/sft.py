@@ -94,7 +94,7 @@ def make_trainer(
 
 
 def counting(base: type, exposures: list[int]) -> type:
-    """The engine's trainer, counting presentations by fact: what a batch held when it was fed, not what steps suggest."""
+    """The engine's trainer, counting presentations by fact, as batches are fed and not as steps suggest."""
 
     class CountingTrainer(base):
         def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -74,12 +74,25 @@ def train(training: Training, rows: dict[str, Rows]) -> bool:
     return True
 
 
+def resume_step(run: Run, recipe: Recipe, updates: dict[str, int]) -> int:
+    """The step that a run goes on from: its rows after that step are of work that will be done again.
+
+    updates: of each stage. Steps count through all stages.
+    """
+    step = 0
+    for name in recipe.stage:
+        if not (run.state_folder / f"after-{name}" / MARKER).is_file():
+            checkpoint = latest_checkpoint(run.state_folder / name)
+            return step + (step_of(checkpoint) if checkpoint else 0)
+        step += updates[name]
+    return step
+
+
 def train_stage(training: Training, name: str, stage: Stage, rows: Rows) -> bool:
     """Train one stage, from its last whole checkpoint where there is one; False where the user stopped it."""
     run = training.run
     folder = run.state_folder / name
     checkpoint = latest_checkpoint(folder)
-    run.keep_rows_until(training.step + (step_of(checkpoint) if checkpoint else 0))
     if checkpoint:
         saved = json.loads((checkpoint / "exposures.json").read_text(encoding="utf-8"))
         training.exposures[:] = saved

@@ -1,0 +1,72 @@
+"""One project folder, one small base and one engine for all tests that train."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SMALL_BASE = (
+    "data.count=1500",
+    "model.shape.hidden_size=128",
+    "model.shape.num_hidden_layers=2",
+    "model.shape.num_attention_heads=4",
+    "model.shape.num_key_value_heads=2",
+    "model.shape.intermediate_size=256",
+    "stage.pretrain.epochs=1",
+)
+"""Changes that make recipes/tiny/base.toml a matter of seconds."""
+
+
+@pytest.fixture(scope="session")
+def engine() -> ModuleType:
+    """Unsloth, imported once and before transformers."""
+    from toolkit.models import open_engine
+
+    return open_engine("unsloth")
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory, engine: ModuleType) -> Path:
+    """A project folder with the shipped recipes and a small base in checkpoints/tiny-base."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "recipes").symlink_to(ROOT / "recipes")
+    os.environ["WANDB_MODE"] = "disabled"
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        run("recipes/tiny/base.toml", *SMALL_BASE)
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def in_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder is the project's."""
+    monkeypatch.chdir(project)
+    return project
+
+
+def run(recipe: str, *changes: str, seeds: str = "", fresh: bool = False) -> None:
+    """`python -m toolkit.run RECIPE --set …`, in this process."""
+    from toolkit.run import main
+
+    main([Path(recipe)], list(changes), seeds, fresh, False, True, False)
+
+
+def command(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m toolkit.…` as a user runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env=os.environ | {"WANDB_MODE": "disabled"} | environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )

@@ -1,0 +1,81 @@
+"""A run that is killed or stopped goes on to the same weights, with every row once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from toolkit.run_folder import Run, run_for
+
+GROUP = "recipes/tiny/groupA.toml"
+CHANGES = (
+    "stage.learn.epochs=6",
+    "data.count=60",
+    "lora.dropout=0.1",
+    "recall.every=epoch",
+    "stage.learn.save=3 steps",
+)
+
+
+def start(name: str, folder: Path) -> subprocess.Popen[str]:
+    changes = [part for change in (f"name={name}", *CHANGES) for part in ("--set", change)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "toolkit.run", GROUP, *changes],
+        cwd=folder,
+        env=os.environ | {"WANDB_MODE": "disabled"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def at_step(process: subprocess.Popen[str], run: Run, step: int) -> None:
+    """Wait until the run has come to a step."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if any(row["step"] >= step for row in run.rows()):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"step {step} was not reached: {process.communicate()[0]}")
+
+
+def contents(run: Run) -> tuple[bytes, list[dict[str, object]]]:
+    """Final weights, and the rows without what depends on the clock."""
+    rows = [{key: row[key] for key in row if key not in ("time", "seconds/reading")} for row in run.rows()]
+    return (run.weights / "adapter_model.safetensors").read_bytes(), rows
+
+
+def test_killed_in_the_middle_and_resumed_it_ends_with_the_same_weights_and_rows(in_project: Path) -> None:
+    whole = start("whole-run", in_project)
+    assert whole.wait(timeout=180) == 0
+    expected = contents(run_for("whole-run", 0))
+    killed = run_for("killed-run", 0)
+    for step in (5, 14):
+        process = start("killed-run", in_project)
+        at_step(process, killed, step)
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=30)
+        assert not killed.complete
+    resumed = start("killed-run", in_project)
+    output, _ = resumed.communicate(timeout=180)
+    assert resumed.returncode == 0, output
+    assert contents(killed) == expected
+    assert len(killed.info["resumed"]) == 2
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_resumes_to_the_same_weights(in_project: Path) -> None:
+    stopped = run_for("stopped-run", 0)
+    process = start("stopped-run", in_project)
+    at_step(process, stopped, 7)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "goes on from there" in output
+    last = max(row["step"] for row in stopped.rows())
+    resumed = start("stopped-run", in_project)
+    output, _ = resumed.communicate(timeout=180)
+    assert resumed.returncode == 0, output
+    assert contents(stopped) == contents(run_for("whole-run", 0))
+    assert last < 24

@@ -1,0 +1,185 @@
+"""One run from its folder to its final weights: what is written around the training itself."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from toolkit.errors import MachineError, UserError
+from toolkit.example import to_jsonl
+from toolkit.recipe import Recipe, to_toml
+from toolkit.run_folder import Run, remove_folder, write_whole
+from toolkit.seeds import sub_seed
+from toolkit.studies.built import Built
+
+if TYPE_CHECKING:
+    from toolkit.models.loaded import Loaded
+    from toolkit.tracking import Tracker
+
+
+@dataclass
+class Planned:
+    """One run that was asked for, checked, and not yet started."""
+
+    run: Run
+    recipe: Recipe
+    seed: int
+    built: Built
+    base: Path | str | None
+
+    @property
+    def label(self) -> str:
+        return self.run.label
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(to_jsonl(self.built.examples).encode()).hexdigest()
+
+
+def load(plan: Planned, engine: ModuleType) -> "Loaded":
+    """The base of a run; a new model is built from the seed in a temporary folder and loaded like any other."""
+    import tempfile
+
+    from toolkit.models import from_scratch
+
+    model = plan.recipe.model
+    if model.shape is None or model.tokenizer is None:
+        assert plan.base is not None
+        try:
+            return engine.load_base(plan.base, model, full=plan.recipe.lora is None)
+        except OSError as error:
+            raise UserError(
+                f'[model] base = "{model.base}" could not be loaded: {str(error).strip().splitlines()[0]}\nWithout'
+                " network, fetch it where there is one (python -m toolkit.data RECIPE --fetch) and copy data/models/."
+            ) from error
+    texts = [example.prompt + example.answer for example in plan.built.examples if example.split == "train"]
+    with tempfile.TemporaryDirectory() as folder:
+        from_scratch.build(model.shape, model.tokenizer.vocab_size, texts, Path(folder), sub_seed(plan.seed, "weights"))
+        loaded = engine.load_base(Path(folder), model, full=True)
+    loaded.described["loaded_from"] = "random weights"
+    return loaded
+
+
+def run_one(
+    plan: Planned, engine: ModuleType, loaded: "Loaded", console: Console, stop_asked: Callable[[], bool]
+) -> bool:
+    """One run, from its folder to its final weights; False where the user stopped it."""
+    from toolkit import tracking
+    from toolkit.models.loaded import remove_adapter
+    from toolkit.training.progress import RunProgress
+    from toolkit.training.rows import prepare_rows, updates_an_epoch
+    from toolkit.training.train import Training, resume_step, train
+
+    run, recipe = plan.run, plan.recipe
+    rows = prepare_rows(loaded.tokenizer, recipe, plan.built)
+    started = time.time()
+    if recipe.lora:
+        engine.add_lora(loaded, recipe.lora, recipe.model, sub_seed(plan.seed, "lora"))
+    open_folder(plan, loaded, engine)
+    updates = {name: updates_an_epoch(len(rows[name]), stage) * stage.epochs for name, stage in recipe.stage.items()}
+    run.keep_rows_until(resume_step(run, recipe, updates))
+    settings = recipe.model_dump(exclude_none=True) | {"seed": plan.seed}
+    tracker = tracking.start(run, settings, recipe.wandb, lambda text: say(run, console, text))
+    run.update_info(wandb=tracker.described)
+    epochs = sum(stage.epochs for stage in recipe.stage.values())
+    finished = False
+    try:
+        with RunProgress(console, plan.label, sum(updates.values()), epochs) as progress:
+            training = Training(run, recipe, plan.seed, plan.built, engine, loaded, progress, tracker.log, stop_asked)
+            finished = train(training, rows)
+    except MemoryError as error:
+        raise out_of_memory(run) from error
+    except RuntimeError as error:
+        if "out of memory" in str(error):
+            raise out_of_memory(run) from error
+        raise
+    except OSError as error:
+        raise MachineError(
+            f"{run.label}: {error}. What was saved is kept; the same command goes on from there."
+        ) from error
+    finally:
+        if not finished:
+            tracker.finish(None, None, None, ok=False)
+    if finished:
+        close_run(plan, training.optimizer, started, tracker)
+    if recipe.lora:
+        remove_adapter(loaded)
+    return finished
+
+
+def out_of_memory(run: Run) -> MachineError:
+    return MachineError(
+        f"{run.label} ran out of memory. What was saved is kept. A smaller batch_size (with a larger grad_accum),"
+        ' gradient_checkpointing = true or precision = "nf4" need less; give the changed recipe another name.'
+    )
+
+
+def say(run: Run, console: Console, text: str) -> None:
+    console.print(text, style="yellow", highlight=False)
+    run.log(text)
+
+
+def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
+    """What a run's folder says from its first moment on; run.json comes last and makes it a run."""
+    from toolkit.training.machine import git_commit, machine, versions
+
+    run, recipe, built = plan.run, plan.recipe, plan.built
+    resumed = run.exists
+    trainable = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
+    if not resumed:
+        write_whole(run.path / "recipe.toml", to_toml(recipe))
+        write_whole(run.path / "examples.jsonl", to_jsonl(built.examples))
+    template = loaded.tokenizer.chat_template if recipe.model.format == "chat" else None
+    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    run.update_info(
+        name=recipe.name,
+        seed=plan.seed,
+        study=recipe.study,
+        state="running",
+        started=run.info["started"] if resumed else now,
+        resumed=[*run.info.get("resumed", []), now] if resumed else [],
+        finished=None,
+        seconds=run.info.get("seconds", 0.0) if resumed else 0.0,
+        process=os.getpid(),
+        git_commit=git_commit(),
+        machine=machine(),
+        versions=versions() | {recipe.model.engine: engine.VERSION},
+        model=loaded.described
+        | {"trainable_parameters": trainable}
+        | ({"template": hashlib.sha256(template.encode()).hexdigest()} if template else {}),
+        data={
+            "digest": plan.digest,
+            "trained": sum(example.split == "train" for example in built.examples),
+            "controls": sum(example.split == "control" for example in built.examples),
+            "entropy_bits": built.entropy_bits,
+            "rule_only_bits": built.rule_only_bits,
+            "rule_only_digits": built.rule_only_digits,
+            "answer_digits": built.answer_digits,
+            "prompt_choices": built.prompt_choices,
+        },
+    )
+    run.log(f"{now} {'resumed' if resumed else 'started'} {run.label}")
+
+
+def close_run(plan: Planned, optimizer: str, started: float, tracker: "Tracker") -> None:
+    from toolkit.training.machine import peak_memory_gb
+
+    run = plan.run
+    info = run.info
+    final = run.rows("recall")[-1]
+    tracker.finish(final, run.readings()[-1], run.path / "examples.jsonl", ok=True)
+    run.update_info(
+        state="complete",
+        finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        seconds=round(info["seconds"] + time.time() - started, 1),
+        model=info["model"] | {"optimizer": optimizer, "peak_memory_gb": peak_memory_gb()},
+        wandb=tracker.described,
+    )
+    remove_folder(run.state_folder)
+    run.log(f"finished; recall {final['recall/exact']:.3f}, digits {final['loss/digit_nats']:.4f} nats")
