@@ -8,6 +8,10 @@ from types import ModuleType
 
 import pytest
 
+# The models here are so small that a second thread mostly waits, and makes everything ten times slower where
+# the machine is busy. Set before torch is imported, and inherited by the commands that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parent.parent
 SMALL_BASE = (
     "data.count=1500",
@@ -42,6 +46,31 @@ def project(tmp_path_factory: pytest.TempPathFactory, engine: ModuleType) -> Pat
     finally:
         os.chdir(before)
     return folder
+
+
+HALF_TRAINED = (
+    "name=half",
+    "data.count=24",
+    "data.controls=12",
+    "data.digits=8",
+    "stage.learn.epochs=40",
+    "stage.learn.batch_size=4",
+    "stage.learn.keep=best",
+    "recall.every=10 epochs",
+)
+"""Changes of recipes/tiny/groupA.toml after which some numbers are known and some are not."""
+
+
+@pytest.fixture(scope="session")
+def half_trained(project: Path) -> Path:
+    """A group of two finished runs (checkpoints/half) that recall a part of their numbers."""
+    before = Path.cwd()
+    os.chdir(project)
+    try:
+        run("recipes/tiny/groupA.toml", *HALF_TRAINED, seeds="0,1")
+    finally:
+        os.chdir(before)
+    return project / "checkpoints/half"
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.columns import Columns
+from rich.console import Console, Group
 from rich.text import Text
 
 from toolkit.errors import UserError
@@ -26,17 +27,15 @@ def main(
     python -m toolkit.ask checkpoints/GroupA "第7个电话号码是："
     """
     found = find_checkpoints([checkpoint])
-    console, remarks = Console(highlight=False), Console(stderr=True, highlight=False)
+    console = Console(highlight=False, markup=False)
+    remarks = Console(stderr=True, highlight=False, markup=False)
     if len(found) > 1:
         remarks.print(f"{checkpoint} has {len(found)} runs; asking {found[0].label}.")
     if format not in (None, "plain", "chat"):
         raise UserError(f"--format {format}: plain or chat is expected.")
-    from toolkit.models.base import find_base
-    from toolkit.models.opening import check_files, model_of
+    from toolkit.models.opening import prepare
 
-    check_files(found[0])
-    asked = model_of(found[0], base, format)
-    find_base(asked.base or "")
+    asked = prepare(found[0], base, format)
     remarks.print(f"loading {asked.engine} …")
     from toolkit.models import open_engine
 
@@ -49,14 +48,15 @@ def main(
         return
     if not sys.stdin.isatty():
         for line in sys.stdin:
-            console.print(answer(opened, engine, line.rstrip("\n"), max_new_tokens))
+            if line.strip():
+                console.print(answer(opened, engine, line.rstrip("\r\n"), max_new_tokens))
         return
     remarks.print("ask (an empty line ends):")
     while text := console.input("> "):
         console.print(answer(opened, engine, text, max_new_tokens))
 
 
-def answer(opened: Any, engine: Any, prompt: str, max_new_tokens: int) -> Text:
+def answer(opened: Any, engine: Any, prompt: str, max_new_tokens: int) -> Group:
     """The answer in one line, and its tokens with their probabilities below it."""
     from toolkit.models.loaded import undisturbed
     from toolkit.models.scoring import generate
@@ -68,13 +68,13 @@ def answer(opened: Any, engine: Any, prompt: str, max_new_tokens: int) -> Text:
         said = generate(opened.loaded, engine, [prompt_ids], max_new_tokens, 1)[0]
     text = Text(said.text, style="bold")
     if not said.ended:
-        text.append(f"  (cut at {max_new_tokens} tokens)", style="dim")
-    text.append("\n")
+        text.append(f"  (cut at {max_new_tokens} tokens)", style="not bold dim")
+    tokens = []
     for token, probability in zip(said.ids, said.probabilities, strict=True):
         style = next(style for limit, style in SHADES if probability >= limit)
-        text.append(f"{opened.loaded.tokenizer.decode([token])}", style=style)
-        text.append(f" {probability:.3f}  ", style="dim")
-    return text
+        shown = opened.loaded.tokenizer.decode([token]).replace("\n", "⏎").replace(" ", "␣")
+        tokens.append(Text.assemble((shown, style), " ", (f"{probability:.3f}", "dim")))
+    return Group(text, Columns(tokens, padding=(0, 3)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Builds a recipe's facts into data/, and fetches its model for a machine without network."""
 
+import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +12,13 @@ from toolkit.errors import MachineError, UserError
 from toolkit.example import to_jsonl
 from toolkit.models.base import fetched_folder, is_hub_name
 from toolkit.recipe import Recipe, read_recipe
-from toolkit.run_folder import write_whole
+from toolkit.run_folder import read_json, remove_folder, write_whole
 from toolkit.studies import build_data, check_data
 
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 """Weights in safetensors, tokenizer and configs: no pickles, and no code."""
+FETCHED = "fetched.json"
+"""Written last into a fetched folder: what was asked for."""
 
 
 def main(
@@ -30,6 +34,8 @@ def main(
     asked = [(path, read_recipe(path, tuple(change or ()))) for path in recipes]
     for path, recipe in asked:
         check_data(recipe, path)
+    if fetch:
+        refuse_two_revisions([recipe for _, recipe in asked])
     for _, recipe in asked:
         for seed in recipe.seeds:
             built = build_data(recipe, seed)
@@ -38,29 +44,63 @@ def main(
             trained = sum(example.split == "train" for example in built.examples)
             print(f"{target}: {trained} trained, {len(built.examples) - trained} held out")
     if fetch:
-        for _, recipe in asked:
+        for recipe in {recipe.model.base: recipe for _, recipe in asked}.values():
             fetch_base(recipe)
 
 
-def fetch_base(recipe: Recipe) -> None:
-    base = recipe.model.base
-    if base is None or not is_hub_name(base):
-        print(f"{recipe.name}: its base is no hub name; there is nothing to fetch.", file=sys.stderr)
-        return
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+def refuse_two_revisions(recipes: list[Recipe]) -> None:
+    """A base has one folder, whatever its revision."""
+    revisions: dict[str | None, Recipe] = {}
+    for recipe in recipes:
+        other = revisions.setdefault(recipe.model.base, recipe)
+        if other.model.revision != recipe.model.revision:
+            raise UserError(
+                f"{other.name} and {recipe.name} ask for different revisions of {recipe.model.base}: fetch one of them."
+            )
 
+
+def fetch_base(recipe: Recipe) -> None:
+    """Fetch a base; until it is whole it lies in a folder that no command takes for a model, and a new try goes on."""
+    base, revision = recipe.model.base, recipe.model.revision
+    if base is None or not is_hub_name(base) or Path(base).is_dir():
+        said = "it is built from random weights" if base is None else f"its base {base} is no hub name"
+        print(f"{recipe.name}: {said}; there is nothing to fetch.", file=sys.stderr)
+        return
     folder = fetched_folder(base)
-    code = ["*.py"] if recipe.model.remote_code else []
+    if folder.is_dir() and read_json(folder / FETCHED)["revision"] == revision:
+        print(f"{folder}: there already (delete it to fetch it anew)")
+        return
+    part = folder.with_name(f".{folder.name}.part")
+    download(base, revision, part, WANTED + (["*.py"] if recipe.model.remote_code else []))
+    if not (part / "config.json").is_file():
+        raise UserError(f'[model] base = "{base}": the hub has it, but without a config.json: it is no model.')
+    # The hub's notes on what is still to be fetched.
+    shutil.rmtree(part / ".cache", ignore_errors=True)
+    write_whole(part / FETCHED, json.dumps({"base": base, "revision": revision}) + "\n")
+    remove_folder(folder)
+    part.replace(folder)
+    print(f"{folder}: {base}")
+
+
+def download(base: str, revision: str | None, folder: Path, wanted: list[str]) -> None:
+    """Raises UserError or MachineError for what the hub says."""
+    from httpx import HTTPError
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
     try:
-        snapshot_download(base, revision=recipe.model.revision, local_dir=folder, allow_patterns=WANTED + code)
+        snapshot_download(base, revision=revision, local_dir=folder, allow_patterns=wanted)
     except GatedRepoError:
         raise UserError(f"{base} is gated: accept its terms on the hub, then log in with `hf auth login`.") from None
     except RepositoryNotFoundError:
         raise UserError(f'[model] base = "{base}": the hub has no such model, or only for those who log in.') from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise MachineError(f"{base} could not be fetched: {str(error).strip().splitlines()[0]}") from None
-    print(f"{folder}: {base}")
+    except RevisionNotFoundError:
+        raise UserError(f'[model] revision = "{revision}": the hub has {base}, but no such revision of it.') from None
+    except (HTTPError, OSError) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise MachineError(
+            f"{base} could not be fetched ({said[0].rstrip('.')}). What came so far is kept; the same command goes on."
+        ) from None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a recipe would do: its resolved text, tokens, schedule, sizes and information, and nothing is written."""
 
 import math
+import re
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,8 @@ from toolkit.errors import UserError
 from toolkit.metrics.information import Shape, lora_parameters, parameters, projection_sizes, rule_only_nats
 from toolkit.models.base import find_base, shape_of
 from toolkit.recipe import Recipe, Stage, to_toml
-from toolkit.run_folder import ROOT, Run, run_for
+from toolkit.rendering import IGNORED
+from toolkit.run_folder import ROOT, Run, changed_keys, run_for
 from toolkit.studies import build_data
 from toolkit.studies.built import Built
 
@@ -23,8 +25,9 @@ SHOWN_EXAMPLES = 3
 
 def show(recipe: Recipe, *, with_tokens: bool) -> None:
     """Print everything that is known of a recipe before it is run."""
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(to_toml(recipe).rstrip(), markup=False)
+    # Without markup: tables' names stand in brackets, in the recipe and in messages.
+    console = Console(highlight=False, markup=False)
+    console.print(short_lists(to_toml(recipe)).rstrip(), soft_wrap=True)
     built = build_data(recipe, recipe.seeds[0])
     base, missing = None, ""
     if recipe.model.base:
@@ -35,17 +38,32 @@ def show(recipe: Recipe, *, with_tokens: bool) -> None:
     heading(console, "data")
     show_data(console, built)
     tokenizer = open_tokenizer(recipe, built, base, console) if with_tokens and not missing else None
+    rows = None
     if tokenizer:
-        heading(console, "tokens (trained ones are green, with a line below)")
-        show_tokens(console, recipe, built, tokenizer)
+        from toolkit.training.rows import prepare_rows
+
+        heading(console, "tokens (trained ones are " + ("green)" if console.color_system else "in brackets)"))
+        rows = prepare_rows(tokenizer, recipe, built)
+        for name, stage in recipe.stage.items():
+            shown = 1 if stage.method == "pretrain" else SHOWN_EXAMPLES
+            show_tokens(console, name, rows[name][:shown], tokenizer)
     heading(console, "schedule")
-    updates = [show_stage(console, recipe, built, name, tokenizer) for name in recipe.stage]
+    updates = [show_stage(console, recipe, built, name, len(rows[name]) if rows else None) for name in recipe.stage]
     heading(console, "size")
-    show_size(console, recipe, shape_of(recipe, base), built)
+    show_size(console, recipe, None if missing else shape_of(recipe, base))
     heading(console, f"runs: {len(recipe.seeds)}, seeds {', '.join(map(str, recipe.seeds))}")
     show_runs(console, recipe, updates)
     if missing:
         console.print(f"before it can run: {missing}", style="yellow")
+
+
+def short_lists(toml: str) -> str:
+    """TOML with each list on one line."""
+    return re.sub(
+        r"\[\n((?: +.*,\n)+)\]",
+        lambda found: f"[{' '.join(line.strip() for line in found[1].splitlines())[:-1]}]",
+        toml,
+    )
 
 
 def heading(console: Console, text: str) -> None:
@@ -58,15 +76,15 @@ def show_data(console: Console, built: Built) -> None:
     controls = sum(example.split == "control" for example in built.examples)
     console.print(f"{len(trained)} trained examples, {controls} controls of the same kind that are never trained")
     for example in trained[:SHOWN_EXAMPLES]:
-        console.print(f"  {example.prompt}{example.answer}", markup=False)
+        console.print(f"  {example.prompt}{example.answer}")
     if built.entropy_bits is None or built.rule_only_bits is None:
         return
     total = built.entropy_bits * len(trained)
     console.print(f"entropy {built.entropy_bits:.4f} bits an answer, {total:.1f} bits in all")
     if built.answer_digits:
         floor = rule_only_nats(built.rule_only_bits, built.answer_digits)
-        console.print(f"who knows the rule and no answer: loss {floor:.4f} nats a digit", end="")
-        console.print(f", {built.rule_only_digits:.1%} of digits right" if built.rule_only_digits is not None else "")
+        right = f", {built.rule_only_digits:.1%} of digits right" if built.rule_only_digits is not None else ""
+        console.print(f"the rule known and no answer: loss {floor:.4f} nats a digit{right}")
 
 
 def open_tokenizer(recipe: Recipe, built: Built, base: Any, console: Console) -> Any:
@@ -91,46 +109,49 @@ def open_tokenizer(recipe: Recipe, built: Built, base: Any, console: Console) ->
         return None
 
 
-def show_tokens(console: Console, recipe: Recipe, built: Built, tokenizer: Any) -> None:
-    """The first examples of each stage as the model will see them."""
-    from toolkit.training.rows import prepare_rows
+def show_tokens(console: Console, name: str, rows: list[dict[str, list[int]]], tokenizer: Any) -> None:
+    """Rows of a stage as the model will see them."""
+    for row in rows:
+        trained = sum(label != IGNORED for label in row["labels"])
+        line = Text(f"{name}, {trained} of {len(row['labels'])} trained: ")
+        for token, label in zip(row["input_ids"], row["labels"], strict=True):
+            shown = tokenizer.decode([token]).replace("\n", "⏎").replace(" ", "␣")
+            if label == IGNORED:
+                line.append(f"{shown}|", style="dim")
+            else:
+                line.append(f"{shown}|" if console.color_system else f"[{shown}]", style="green underline")
+        console.print(line, soft_wrap=True)
 
-    for name, rows in prepare_rows(tokenizer, recipe, built).items():
-        for row in rows[:SHOWN_EXAMPLES]:
-            line = Text(f"{name}: ")
-            for token, label in zip(row["input_ids"], row["labels"], strict=True):
-                shown = tokenizer.decode([token]).replace("\n", "⏎").replace(" ", "␣")
-                line.append(shown, style="dim" if label == -100 else "green underline")
-                line.append("|", style="dim")
-            console.print(line)
 
+def show_stage(console: Console, recipe: Recipe, built: Built, name: str, rows: int | None) -> int | None:
+    """Updates, exposures and the last batch of one stage; returns its updates where they are known.
 
-def show_stage(console: Console, recipe: Recipe, built: Built, name: str, tokenizer: Any) -> int | None:
-    """Updates, exposures and the last batch of one stage; returns its updates where they are known."""
+    rows: how many there are, where they were rendered; without, one an example is expected.
+    """
     stage = recipe.stage[name]
-    trained = [e for e in built.examples if e.split == "train" and e.part in stage.train_on]
-    if stage.method == "pretrain" and tokenizer is None:
-        console.print(f"{name}: {stage.epochs} epochs of all texts in blocks of {stage.block} tokens")
-        return None
-    rows = len(trained)
-    if stage.method == "pretrain":
-        from toolkit.training.rows import prepare_rows
-
-        rows = len(prepare_rows(tokenizer, recipe, built)[name])
+    if rows is None:
+        if stage.method == "pretrain":
+            console.print(f"{name}: {stage.epochs} epochs of all texts in blocks of {stage.block} tokens")
+            return None
+        rows = sum(e.split == "train" and e.part in stage.train_on for e in built.examples)
     an_epoch = math.ceil(math.ceil(rows / stage.batch_size) / stage.grad_accum)
     whole = stage.batch_size * stage.grad_accum
     console.print(
         f"{name}: {rows} rows, {stage.batch_size} × {stage.grad_accum} an update: {an_epoch} updates an epoch,"
-        f" {an_epoch * stage.epochs} in all; {stage.epochs} exposures a fact; peak learning rate"
-        f" {stage.learning_rate:g}, {stage.schedule}"
+        f" {an_epoch * stage.epochs} in all"
+    )
+    console.print(
+        f"  {stage.epochs} exposures a fact; peak learning rate {stage.learning_rate:g}, {stage.schedule}"
+        f"{f', warm-up {stage.warmup:.0%}' if stage.warmup else ''}"
     )
     left = rows % whole
-    if left and rows > whole:
+    # Blocks of a stream are no facts: which of them weighs more says nothing of any fact.
+    if left and rows > whole and stage.method != "pretrain":
         console.print(
-            f"  the last update of an epoch has {left} rows instead of {whole}: each weighs {whole / left:.3g} times as"
-            f" much there. {divisor_advice(rows, stage)}",
+            f"  the last update of an epoch has {left} rows, not {whole}: each weighs {whole / left:.3g} times as much",
             style="yellow",
         )
+        console.print(f"  {divisor_advice(rows, stage)}", style="yellow")
     return an_epoch * stage.epochs
 
 
@@ -142,16 +163,16 @@ def divisor_advice(rows: int, stage: Stage) -> str:
     return f"batch_size = {batch}, grad_accum = {nearest // batch} ({nearest} an update) divides {rows} evenly."
 
 
-def show_size(console: Console, recipe: Recipe, shape: Shape | None, built: Built) -> None:
+def show_size(console: Console, recipe: Recipe, shape: Shape | None) -> None:
     if shape is None:
-        console.print("the base's shape is not known on this machine (fetch it: python -m toolkit.data RECIPE --fetch)")
+        console.print("not known, as the base is not on this machine")
         return
     total = parameters(shape)
     trained = lora_parameters(shape, recipe.lora.rank, recipe.lora.targets) if recipe.lora else total
-    console.print(f"{trained:,} trainable parameters of {total:,} in the base")
+    console.print(f"{trained:,} trainable parameters of {total:,} in the {'base' if recipe.lora else 'model'}")
     memory = estimate_memory(shape, recipe, trained)
     parts = ", ".join(f"{part} {size / 2**30:.2f}" for part, size in memory.items())
-    console.print(f"memory about {sum(memory.values()) / 2**30:.1f} GiB ({parts}), an estimate")
+    console.print(f"memory about {sum(memory.values()) / 2**30:.1f} GiB, an estimate: {parts}")
     kept = 1 + max((s.epochs if s.keep == "epochs" else s.keep == "best") for s in recipe.stage.values())
     saved = trained * 4 if recipe.lora else trained * WEIGHT_BYTES[recipe.model.precision]
     working = 2 * (saved + trained * OPTIMIZER_BYTES[next(iter(recipe.stage.values())).optimizer]) + saved
@@ -183,6 +204,8 @@ def show_runs(console: Console, recipe: Recipe, updates: list[int | None]) -> No
     for seed in recipe.seeds:
         run = run_for(recipe.name, seed)
         state = "finished already" if run.complete else "would go on" if run.exists else "new"
+        if run.exists and changed_keys(run.recipe, recipe.model_dump(exclude_none=True)):
+            state = "made by another version of this recipe, and left alone without --fresh"
         console.print(f"  {run.path}: {state}")
     known = seconds_an_update(recipe)
     if known and None not in updates:
@@ -195,9 +218,13 @@ def seconds_an_update(recipe: Recipe) -> tuple[float, str] | None:
     """What an update took in a finished run of the same base and batch; None where there was none."""
     for path in sorted(ROOT.glob("*/seed-*/run.json")):
         run = Run(path.parent)
-        if not run.complete:
+        try:
+            if not run.complete:
+                continue
+            before = run.recipe
+        except UserError:
+            # Another run that is damaged is none of this recipe's business.
             continue
-        before = run.recipe
         same = before["model"] == recipe.model.model_dump(exclude_none=True) and [
             (s["batch_size"], s["grad_accum"]) for s in before["stage"].values()
         ] == [(s.batch_size, s.grad_accum) for s in recipe.stage.values()]

@@ -1,6 +1,7 @@
 """A checkpoint in, its recall measured again, in more depth: `python -m toolkit.eval_recall checkpoints/GroupC`."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,8 @@ from toolkit.errors import UserError
 from toolkit.example import Example, read_jsonl
 from toolkit.run_folder import Checkpoint, find_checkpoints
 
+CELL = 5
+"""Width of a share in a row of shares, its gap included."""
 SHADES = ((0.95, "green"), (0.5, "yellow"), (0.0, "red"))
 
 
@@ -21,8 +24,8 @@ def main(
         list[str], typer.Argument(help="Runs, groups (checkpoints/GroupC), kept epochs or PEFT folders; globs too.")
     ],
     given: Annotated[
-        str, typer.Option(metavar="0,1,…", help="How many digits are given, the rest recalled (default: 0 to 10).")
-    ] = "0,1,2,3,4,5,6,7,8,9,10",
+        str | None, typer.Option(metavar="0,1,…", help="How many digits are given, the rest recalled (default: each).")
+    ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Also draw this many answers a fact.")] = 0,
     temperature: Annotated[float, typer.Option(min=0.01, help="Temperature of those draws.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of those draws.")] = 0,
@@ -40,18 +43,18 @@ def main(
     python -m toolkit.eval_recall some/adapter --base Qwen/Qwen3-1.7B --facts facts.jsonl
     """
     found = find_checkpoints(checkpoints)
-    counts = parse_given(given)
+    counts = parse_given(given) if given is not None else None
     if format not in (None, "plain", "chat"):
         raise UserError(f"--format {format}: plain or chat is expected.")
     if engine not in (None, "unsloth", "transformers"):
         raise UserError(f"--engine {engine}: unsloth or transformers is expected.")
     asked_facts = read_jsonl(facts) if facts else None
-    examples = {checkpoint.label: asked_facts or examples_of(checkpoint) for checkpoint in found}
+    examples = [asked_facts or examples_of(checkpoint) for checkpoint in found]
     results = measure(found, examples, base, format, engine, batch_size, counts, samples, temperature, seed)
     if as_json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
     else:
-        print_report(results, Console())
+        print_report(results, Console(highlight=False, markup=False))
 
 
 def parse_given(text: str) -> list[int]:
@@ -74,29 +77,24 @@ def examples_of(checkpoint: Checkpoint) -> list[Example]:
 
 def measure(
     checkpoints: list[Checkpoint],
-    examples: dict[str, list[Example]],
+    examples: list[list[Example]],
     base: str | None,
     form: str | None,
     engine_name: str | None,
     batch_size: int,
-    given: list[int],
+    given: list[int] | None,
     samples: int,
     temperature: float,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """One result a checkpoint; the base is loaded once for neighbours that share it."""
-    from toolkit.models.base import find_base
-    from toolkit.models.opening import check_files, model_of
+    """One result a checkpoint, with its own examples; the base is loaded once for neighbours that share it."""
+    from toolkit.models.opening import prepare
 
-    asked = {}
-    for checkpoint in checkpoints:
-        check_files(checkpoint)
-        asked[checkpoint.label] = model_of(checkpoint, base, form)
-        find_base(asked[checkpoint.label].base or "")
-    engines = {engine_name or model.engine for model in asked.values()}
+    asked = [prepare(checkpoint, base, form) for checkpoint in checkpoints]
+    engines = {engine_name or model.engine for model in asked}
     if len(engines) > 1:
         raise UserError("these checkpoints were trained with different engines; give --engine, or ask them one by one.")
-    console = Console(stderr=True)
+    console = Console(stderr=True, highlight=False, markup=False)
     console.print(f"loading {min(engines)} …")
     from toolkit.models import open_engine
 
@@ -106,60 +104,51 @@ def measure(
 
     opened = None
     results = []
-    for checkpoint in checkpoints:
-        opened = open_checkpoint(checkpoint, engine, asked[checkpoint.label], opened)
+    for checkpoint, model, questions in zip(checkpoints, asked, examples, strict=True):
+        opened = open_checkpoint(checkpoint, engine, model, opened)
         with console.status(f"measuring {checkpoint.label} …"):
-            results.append(
-                report(
-                    checkpoint,
-                    opened,
-                    engine,
-                    examples[checkpoint.label],
-                    batch_size,
-                    given,
-                    samples,
-                    temperature,
-                    seed,
-                )
-            )
+            results.append(report(checkpoint, opened, engine, questions, batch_size, given, samples, temperature, seed))
     return results
 
 
 def print_report(results: list[dict[str, Any]], console: Console) -> None:
     for result in results:
-        console.print(Text(result["checkpoint"], style="bold"), end="")
-        console.print(f"   {result['model']['base']}, {result['model']['dtype']}, {result['model']['engine']}")
+        console.print(Text(result["checkpoint"], style="bold"))
+        model, drawn = result["model"], result["samples"]
+        draws = f", {drawn} draws at temperature {result['temperature']:g}" if drawn else ""
+        console.print(f"{model['base']}, {model['dtype']}, {model['engine']}, {result['format']}{draws}", style="dim")
         console.print(split_table(result))
-        for name, split in result["splits"].items():
-            if split["by_position"]:
-                console.print(position_row(name, split["by_position"]))
-        console.print(extraction_row(result))
+        for table in position_tables(result["splits"], console.width):
+            console.print(table)
         console.print()
     print_group_means(results, console)
     console.print(
-        "Intervals are Wilson's at 95 %, over facts within one run; they say nothing about other runs.", style="dim"
+        "Intervals in brackets are Wilson's at 95 %, over the facts of one run; they say nothing about other runs.",
+        style="dim",
     )
 
 
 def split_table(result: dict[str, Any]) -> Table:
+    """A row a measure, a column a split."""
+    unit = unit_of(result["splits"])
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("")
-    for name in result["splits"]:
-        table.add_column(f"{name} ({result['splits'][name]['facts']})", justify="right")
+    for name, split in result["splits"].items():
+        table.add_column(f"{name} ({split['facts']})", justify="right")
     lines = (
-        ("loss (nats a digit)", lambda s: f"{s['loss_digit_nats']:.4f}"),
+        (f"loss (nats a {unit})", lambda s: f"{s['loss_digit_nats']:.4f}"),
         ("bits an answer", lambda s: f"{s['bits']:.3f}"),
-        ("exact recall (tokens)", lambda s: share(s["exact"])),
+        ("exact (by tokens)", lambda s: share(s["exact"])),
         ("strict (generated text)", lambda s: share(s["strict"])),
-        ("lenient", lambda s: share(s["lenient"])),
+        ("lenient (first number in it)", lambda s: share(s["lenient"])),
         ("no well-formed number", lambda s: share(s["malformed"])),
         ("stops after the answer", lambda s: share(s["stopped"])),
-        ("digits, teacher-forced", lambda s: f"{s['digits_teacher_forced']:.1%}"),
-        ("digits, generated", lambda s: f"{s['digits_generated']:.1%}"),
-        ("first error at digit (mean)", lambda s: "–" if s["first_error"] is None else f"{s['first_error'] + 1:.2f}"),
+        (f"{unit}s right, teacher-forced", lambda s: f"{s['digits_teacher_forced']:.1%}"),
+        ("characters right, generated", lambda s: f"{s['digits_generated']:.1%}"),
+        (f"first wrong {unit} (mean)", lambda s: "–" if s["first_error"] is None else f"{s['first_error'] + 1:.2f}"),
         ("edit distance (mean)", lambda s: f"{s['edit_distance']:.2f}"),
         ("found in the draws", lambda s: None if s["sampled"] is None else f"{s['sampled']['found']:.1%}"),
-        ("share of draws exact", lambda s: None if s["sampled"] is None else f"{s['sampled']['share_exact']:.1%}"),
+        ("draws that are exact", lambda s: None if s["sampled"] is None else f"{s['sampled']['share_exact']:.1%}"),
     )
     for label, say in lines:
         cells = [say(split) for split in result["splits"].values()]
@@ -168,25 +157,46 @@ def split_table(result: dict[str, Any]) -> Table:
     return table
 
 
+def unit_of(splits: dict[str, Any]) -> str:
+    """What is counted: digits (a token each) where every answer is a number."""
+    return "digit" if all(split["lenient"] for split in splits.values()) else "token"
+
+
 def share(value: dict[str, float] | None) -> str | None:
     if value is None:
         return None
     return f"{value['share']:.1%} [{value['low']:.1%}, {value['high']:.1%}]"
 
 
-def position_row(name: str, shares: list[float]) -> Text:
-    """Share of facts whose digit is right at each position, everything before it given."""
-    line = Text(f"by position, {name}:".ljust(24))
-    for value in shares:
-        style = next(style for limit, style in SHADES if value >= limit)
-        line.append(f"{value:>4.0%} ", style=style)
-    return line
+def position_tables(splits: dict[str, Any], width: int) -> Iterator[Table]:
+    """Which digits are right, everything before them given; and the share exact when the first k digits are given."""
+    unit = unit_of(splits)
+    given = f"first {unit}s given"
+    for heading, kind, column in (
+        (unit, "right", {name: dict(enumerate(split["by_position"], start=1)) for name, split in splits.items()}),
+        (given, "rest exact", {name: split["extractable"] for name, split in splits.items()}),
+    ):
+        labels = {name: f"{kind}, {name}" for name in splits}
+        label_width = max(map(len, (given, *labels.values())))
+        keys = list(dict.fromkeys(key for shares in column.values() for key in shares))
+        for some in chunks(keys, max(1, (width - label_width) // CELL)):
+            table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 0, 0, 1))
+            table.add_column(heading, width=label_width)
+            for key in some:
+                table.add_column(str(key), justify="right", width=CELL - 1)
+            for name, shares in column.items():
+                table.add_row(labels[name], *(shaded(shares.get(key)) for key in some))
+            yield table
 
 
-def extraction_row(result: dict[str, Any]) -> Text:
-    train = next(iter(result["splits"].values()))
-    parts = [f"{count}: {value:.0%}" for count, value in train["extractable"].items()]
-    return Text("exact with k digits given:  " + "   ".join(parts))
+def shaded(value: float | None) -> Text:
+    if value is None:
+        return Text("–")
+    return Text(f"{value:.0%}", style=next(style for limit, style in SHADES if value >= limit))
+
+
+def chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def print_group_means(results: list[dict[str, Any]], console: Console) -> None:
@@ -200,12 +210,15 @@ def print_group_means(results: list[dict[str, Any]], console: Console) -> None:
     for name, members in groups.items():
         if len(members) < 2:
             continue
-        exact = t_interval([member["splits"]["train"]["exact"]["share"] for member in members])
-        loss = t_interval([member["splits"]["train"]["loss_digit_nats"] for member in members])
+        # The trained ones; with --facts there may be none.
+        split = next(iter(members[0]["splits"]))
+        exact = t_interval([member["splits"][split]["exact"]["share"] for member in members])
+        loss = t_interval([member["splits"][split]["loss_digit_nats"] for member in members])
         console.print(
-            f"{name}, mean of {len(members)} runs: exact recall {exact.mean:.1%} [{exact.low:.1%}, {exact.high:.1%}],"
-            f" loss {loss.mean:.4f} [{loss.low:.4f}, {loss.high:.4f}] nats a digit (t intervals over runs)",
-            highlight=False,
+            f"{name}, mean of {len(members)} runs, {split}, with t intervals over runs:\n"
+            f"  exact {exact.mean:.1%} [{max(0.0, exact.low):.1%}, {min(1.0, exact.high):.1%}],"
+            f" loss {loss.mean:.4f} [{max(0.0, loss.low):.4f}, {loss.high:.4f}]"
+            f" nats a {unit_of(members[0]['splits'])}"
         )
 
 

@@ -36,10 +36,13 @@ def render(tokenizer: Any, example: Example, form: Format) -> Rendered:
     """Tokens of prompt and answer, tokenised apart.
 
     Apart, so that what is generated from is exactly what was trained on: joined, a token could lie across the border
-    and the prompt that a probe sends would never have been seen. Raises UserError where a chat template cannot do it.
+    and the prompt that a probe sends would never have been seen. Raises UserError where a chat template cannot do it,
+    and for an empty prompt: nothing predicts the first token.
     """
     end_id = end_token(tokenizer)
     if form == "plain":
+        if not example.prompt:
+            raise UserError(f"example {example.id} has an empty prompt: there is nothing to predict its answer from.")
         return Rendered(tokenise(tokenizer, example.prompt), tokenise(tokenizer, example.answer), end_id)
     asked = [{"role": "user", "content": example.prompt}]
     answered = [*asked, {"role": "assistant", "content": example.answer}]

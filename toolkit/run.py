@@ -1,5 +1,6 @@
 """Recipes in, checkpoints out: trains every seed, reads recall as it goes, goes on where it stopped."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,15 +131,18 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
         for plan in todo:
             if stop_asked():
                 return False
+            key = (plan.base, plan.recipe.model, plan.recipe.lora is None)
+            # Full fine-tuning changes the base itself, so it is loaded anew.
+            if loaded is None or key != loaded_key or plan.recipe.lora is None:
+                loaded = None
+                loaded = load(plan, engine)
+                loaded_key = key
             with locked(plan.run):
                 if fresh:
-                    remove_folder(plan.run.path)
-                key = (plan.base, plan.recipe.model, plan.recipe.lora is None)
-                # Full fine-tuning changes the base itself, so it is loaded anew.
-                if loaded is None or key != loaded_key or plan.recipe.lora is None:
-                    loaded = None
-                    loaded = load(plan, engine)
-                    loaded_key = key
+                    start_over(plan)
+                elif plan.run.complete:
+                    # Another process finished it while this one was loading.
+                    continue
                 if not run_one(plan, engine, loaded, console, stop_asked):
                     again = "the same command goes on from there"
                     console.print(f"stopped {plan.label}; what was trained so far is saved, and {again}.")
@@ -146,12 +150,18 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
     return True
 
 
+def start_over(plan: Planned) -> None:
+    """Delete what a run left. Its id at W&B stays, so that the new rows take the place of the old ones there too."""
+    plan.tracked = plan.run.info.get("wandb") if plan.run.exists else None
+    remove_folder(plan.run.path)
+
+
 def print_results(planned: list[Planned]) -> None:
     """A row a run, at the end of a call."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("run", "nats a digit", "exact", "controls", "bits memorised", "updates", "time"):
+    for name in ("run", "nats a digit", "exact", "controls", "bits memorised", "time"):
         table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
     for plan in planned:
         rows = plan.run.rows("recall")
@@ -164,10 +174,10 @@ def print_results(planned: list[Planned]) -> None:
             f"{last['recall/exact']:.1%}" if "recall/exact" in last else "–",
             f"{last['recall/exact_control']:.1%}" if "recall/exact_control" in last else "–",
             f"{bits:.2f} of {entropy:.2f}" if bits is not None else "–",
-            str(last["step"]),
             f"{plan.run.info['seconds']:.0f} s",
         )
-    Console().print(table)
+    # A pipe or a file has no width that rows would have to fit in.
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 if __name__ == "__main__":

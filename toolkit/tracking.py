@@ -1,8 +1,6 @@
 """Weights & Biases, fed from metrics.jsonl: every row once, online or in an offline folder, and never a reason to stop.
 
-    {"kind": "recall", "step": 70, "epoch": 10.0, "exposures": 10.0, "stage": "learn", "recall/exact": 0.98}
-
-is logged as {"train/global_step": 70, "epoch": 10.0, "exposures": 10.0, "stage": "learn", "recall/exact": 0.98}.
+{"kind": "train", "step": 7, "train/loss": 2.5} is logged as {"train/global_step": 7, "train/loss": 2.5}.
 """
 
 import os
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from wandb import Run as WandbRun
 
 T = TypeVar("T")
+Row = dict[str, Any]
 Warn = Callable[[str], None]
 
 INIT_SECONDS = 20.0
@@ -32,39 +31,39 @@ FINISH_SECONDS = 60.0
 """How long the end of a run waits for the upload."""
 SERVICE_SECONDS = 10.0
 """What wandb's helper process is given on top of both, and to end: it should need milliseconds."""
-
 STEP = "train/global_step"
 
 
-def start(run: Run, config: dict[str, Any], wandb: Wandb, warn: Warn) -> "Tracker":
+def start(run: Run, config: Row, wandb: Wandb, warn: Warn) -> "Tracker":
     """Begin to track a run, and log the rows that it already has: a resumed run shows no gap and no row twice.
 
     config: the resolved recipe. Online, the same id without `resume` starts the history there at its first row again;
     offline, the new folder replaces those of earlier attempts, as `wandb sync` would upload their rows too.
     """
     earlier = (run.info.get("wandb") or {}) if run.exists else {}
-    off = Tracker(run, earlier | {"mode": "disabled"}, warn)
-    mode = asked_mode(wandb.mode)
+    environment = os.environ.get("WANDB_MODE")
+    mode = environment if wandb.mode == "auto" and environment in ("online", "offline", "disabled") else wandb.mode
     if mode == "disabled":
-        return off
+        return Tracker(run, earlier | {"mode": mode}, warn)
     rows, messages = run.rows(), Messages()
     identity = earlier.get("id") or secrets.token_hex(4)
-    name = f"{run.name}-seed-{run.seed}"
-    arguments = {"id": identity, "project": wandb.project, "entity": wandb.entity, "group": run.name, "name": name}
+    arguments = {"id": identity, "project": wandb.project, "entity": wandb.entity, "reinit": "create_new"}
+    arguments |= {"group": run.name, "name": f"{run.name}-seed-{run.seed}", "config": {**config, "seed": run.seed}}
     try:
-        logging, mode = open_run(arguments | {"config": {**config, "seed": run.seed}}, mode, messages, warn)
+        logging, mode = open_run(arguments, mode, messages, warn)
         logging.define_metric(STEP)
         logging.define_metric("*", step_metric=STEP)
         for row in rows:
             log_row(logging, row)
         folder = Path(logging.dir).parent
+        folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
         remove_replaced(folder, identity, warn)
     # A failure of W&B never ends a run, and wandb raises classes of its own from anywhere (see open_run).
     except Exception as error:
         warn(f"W&B: {said(error)}. This run goes on without it; its rows are in {run.path / 'metrics.jsonl'}.")
         restart_service()
-        return off
-    return Tracker(run, {"mode": mode, "id": identity, "folder": shown(folder)}, warn, logging, messages)
+        return Tracker(run, earlier | {"mode": "disabled", "id": identity}, warn)
+    return Tracker(run, {"mode": mode, "id": identity, "folder": folder.as_posix()}, warn, logging, messages)
 
 
 @dataclass
@@ -72,13 +71,13 @@ class Tracker:
     """A run on W&B. After the first failure, and when W&B is disabled, its methods do nothing."""
 
     run: Run
-    described: dict[str, Any]
+    described: Row
     """For run.json: mode (online, offline, disabled) and, where something was opened, id and folder."""
     warn: Warn
     logging: "WandbRun | None" = None
     messages: "Messages" = field(default_factory=lambda: Messages())
 
-    def log(self, row: dict[str, Any]) -> None:
+    def log(self, row: Row) -> None:
         """Log a row of metrics.jsonl."""
         if self.logging is None:
             return
@@ -90,9 +89,7 @@ class Tracker:
             self.warn(f"W&B: {said(error)}. It gets no more of this run; see {self.run.path / 'metrics.jsonl'}.")
             restart_service()
 
-    def finish(
-        self, summary: dict[str, Any] | None, final_reading: Path | None, examples: Path | None, ok: bool
-    ) -> None:
+    def finish(self, summary: Row | None, final_reading: Path | None, examples: Path | None, ok: bool) -> None:
         """End the run there, in at most FINISH_SECONDS and a little.
 
         summary: final values by name. final_reading: a reading's parquet file, shown as the table recall/final.
@@ -118,8 +115,7 @@ class Tracker:
         except Exception as error:
             trouble = said(error)
             restart_service()
-        trouble = trouble or self.messages.first
-        if trouble:
+        if trouble := trouble or self.messages.first:
             # `wandb sync` skips the folder of an online run, even one named to it, unless told otherwise.
             option = "--include-online " if self.described["mode"] == "online" else ""
             self.warn(f"W&B: {trouble}. To upload this run later: wandb sync {option}{self.described['folder']}")
@@ -140,30 +136,19 @@ class Messages:
     error = warning
 
 
-def asked_mode(mode: str) -> str:
-    """What the recipe and the environment ask for; "auto" where it depends on whether a key is configured."""
-    environment = os.environ.get("WANDB_MODE")
-    return environment if mode == "auto" and environment in ("online", "offline", "disabled") else mode
-
-
-def log_row(logging: "WandbRun", row: dict[str, Any]) -> None:
+def log_row(logging: "WandbRun", row: Row) -> None:
     """Log a row, the step as a value: wandb drops rows with an explicit step= below the last one."""
     values = {key: value for key, value in row.items() if key not in ("kind", "step") and value is not None}
     # A helper process that hangs takes some thousand rows into a buffer, and then blocks.
     within(SERVICE_SECONDS, lambda: logging.log(values | {STEP: row["step"]}))
 
 
-# --- wandb's own side ---
-
-
-def open_run(arguments: dict[str, Any], mode: str, messages: Messages, warn: Warn) -> "tuple[WandbRun, str]":
+def open_run(arguments: Row, mode: str, messages: Messages, warn: Warn) -> "tuple[WandbRun, str]":
     """A run of wandb and its mode: online where that is asked for and works, else offline."""
     import wandb
 
     def opened(mode: Literal["online", "offline"]) -> "tuple[WandbRun, str]":
-        return within(
-            INIT_SECONDS + SERVICE_SECONDS, lambda: wandb.init(mode=mode, reinit="create_new", **arguments)
-        ), mode
+        return within(INIT_SECONDS + SERVICE_SECONDS, lambda: wandb.init(mode=mode, **arguments)), mode
 
     configure(mode, messages)
     if mode != "offline":
@@ -195,14 +180,14 @@ def configure(mode: str, messages: Messages) -> None:
     texts = {"console": "off", "host": "", "program": ""}
     if mode == "online":
         texts["mode"] = mode  # a recipe's word counts more than that of `wandb offline`, which is in a file
-    choices: dict[str, Any] = {"silent": True, "finish_timeout_raises": True} | limits | private | texts
+    choices: Row = {"silent": True, "finish_timeout_raises": True} | limits | private | texts
     settings = wandb.Settings(**choices)
     wandb.setup(settings)
     wandb.termsetup(settings, messages)
     messages.first = None
 
 
-def attach(logging: "WandbRun", run: Run, summary: dict, final_reading: Path | None, examples: Path | None) -> None:
+def attach(logging: "WandbRun", run: Run, summary: Row, final_reading: Path | None, examples: Path | None) -> None:
     import pyarrow.parquet
     import wandb
 
@@ -210,8 +195,7 @@ def attach(logging: "WandbRun", run: Run, summary: dict, final_reading: Path | N
     if final_reading is not None:
         table = pyarrow.parquet.read_table(final_reading)
         data: list[Any] = [list(row.values()) for row in table.to_pylist()]
-        # Mixed types: a column such as bits is null in some rows, a list of its own length in others.
-        logging.log({"recall/final": wandb.Table(columns=table.column_names, data=data, allow_mixed_types=True)})
+        logging.log({"recall/final": wandb.Table(columns=table.column_names, data=data)})
     if examples is not None:
         artifact = wandb.Artifact(f"{run.name}-seed-{run.seed}-examples", type="dataset")
         # The run's folder keeps the file as it is, so that wandb needs no copy in the user's home.
@@ -238,12 +222,11 @@ def remove_replaced(folder: Path, identity: str, warn: Warn) -> None:
             try:
                 shutil.rmtree(other)
             except OSError as error:
-                warn(f"{shown(other)} could not be removed ({error.strerror}); do so before `wandb sync`.")
+                warn(f"{other} could not be removed ({error.strerror}); do so before `wandb sync`.")
 
 
 def within(seconds: float, action: Callable[[], T]) -> T:
-    """What `action` returns or raises; TimeoutError when it takes longer. It then goes on in a thread that holds up
-    nothing, not even the end of the process."""
+    """What `action` returns or raises; TimeoutError when it takes longer: its thread then holds up nothing."""
     future: Future[T] = Future()
 
     def act() -> None:
@@ -263,8 +246,3 @@ def said(error: Exception) -> str:
     """The first line of what went wrong."""
     text = str(error).strip().splitlines()
     return (text[0] if text and text[0] != "<no message>" else type(error).__name__)[:300].rstrip(".")
-
-
-def shown(folder: Path) -> str:
-    """A path below the current folder is shown relative to it."""
-    return (folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder).as_posix()

@@ -1,5 +1,6 @@
 """Loading bases, adding LoRA, scoring and generating. No torch at import; an engine is opened first."""
 
+import logging
 import sys
 from types import ModuleType
 from typing import Literal
@@ -10,6 +11,8 @@ def open_engine(name: Literal["unsloth", "transformers"]) -> ModuleType:
 
     Raises RuntimeError where trl, transformers or peft were imported before unsloth, which patches them at import.
     """
+    # It warns at import of a CPU kernel that is only for speed.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if name == "transformers":
         from toolkit.models import with_transformers
 

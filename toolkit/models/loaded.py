@@ -22,13 +22,10 @@ DTYPES = {
 
 
 def quiet_libraries() -> None:
-    """Our own progress is shown; a bar a saved checkpoint and warnings about kernels that nobody asked for are not."""
-    import logging
-
+    """Our own progress is shown; a bar for every saved checkpoint is not."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 @dataclass

@@ -1,75 +1,109 @@
 """A checkpoint from the command line, opened: its base, its weights on top, and the recipe that it was trained by."""
 
+from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit.errors import UserError
 from toolkit.models.base import find_base
-from toolkit.models.loaded import Loaded
 from toolkit.recipe import Model
 from toolkit.run_folder import Checkpoint, read_json
+
+if TYPE_CHECKING:
+    from toolkit.models.loaded import Loaded
+
+STORED = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+"""A config's dtype, in a recipe's words."""
+AGAIN = "train it again with --fresh, or take another copy"
 
 
 class Opened(NamedTuple):
     """A checkpoint that can be asked."""
 
-    loaded: Loaded
+    loaded: "Loaded"
     asked: Model
     """How it is to be rendered and loaded."""
 
 
+def prepare(checkpoint: Checkpoint, base: str | None, form: str | None) -> Model:
+    """How a checkpoint is to be loaded. Raises UserError for all that can be known to fail, with no torch imported."""
+    check_files(checkpoint.weights)
+    asked = model_of(checkpoint, base, form)
+    found = find_base(asked.base or "")
+    if isinstance(found, Path) and found != checkpoint.weights:
+        check_files(found)
+    return asked
+
+
+def holds_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file()
+
+
 def model_of(checkpoint: Checkpoint, base: str | None, form: str | None) -> Model:
     """What the checkpoint's run, or else the command line, says of its model. Raises UserError where neither does."""
-    is_adapter = (checkpoint.weights / "adapter_config.json").is_file()
+    folder, values = checkpoint.weights, {}
     if checkpoint.run:
-        values = checkpoint.run.recipe["model"]
         # A new model is a base of its own once it is trained.
-        values = {key: value for key, value in values.items() if key not in ("shape", "tokenizer")}
-    else:
-        values = {}
-        if is_adapter:
-            values["base"] = base or read_json(checkpoint.weights / "adapter_config.json").get(
-                "base_model_name_or_path"
-            )
-            if not values["base"]:
-                raise UserError(f"{checkpoint.weights} does not say which base it belongs to; give --base.")
-    if not is_adapter:
-        values = values | {"base": str(checkpoint.weights)}
-    if base:
-        values = values | {"base": base}
+        values = {
+            key: said for key, said in checkpoint.run.recipe["model"].items() if key not in ("shape", "tokenizer")
+        }
+    if not holds_adapter(folder):
+        if base:
+            raise UserError(f"--base {base}: {folder} is a whole model, which needs no base.")
+        values["base"] = str(folder)
+    elif base:
+        values |= {"base": base, "revision": None}
+    elif not checkpoint.run:
+        values["base"] = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+        if not values["base"]:
+            raise UserError(f"{folder} does not say which base it belongs to; give --base.")
+    if not checkpoint.run:
+        values["precision"] = stored_precision(find_base(values["base"]))
     if form:
-        values = values | {"format": form}
+        values["format"] = form
     return Model.model_validate(values)
 
 
-def check_files(checkpoint: Checkpoint) -> None:
-    """Raises UserError for a checkpoint whose files are damaged or missing, before anything is loaded."""
+def stored_precision(base: Path | str) -> str:
+    """The precision that a local base is stored in; bf16 for one on the hub."""
+    config = read_json(base / "config.json") if isinstance(base, Path) else {}
+    # transformers 4 called it torch_dtype.
+    return STORED.get(config.get("dtype") or config.get("torch_dtype") or "", "bf16")
+
+
+def check_files(folder: Path) -> None:
+    """Raises UserError for an adapter or a model whose files are damaged or missing, before anything is loaded."""
     from safetensors import SafetensorError, safe_open
 
-    folder = checkpoint.weights
-    is_adapter = (folder / "adapter_config.json").is_file()
+    is_adapter = holds_adapter(folder)
+    config = folder / ("adapter_config.json" if is_adapter else "config.json")
+    if not config.is_file():
+        raise UserError(f"{folder} has neither adapter_config.json nor config.json; {AGAIN}.")
+    read_json(config)
     files = sorted(folder.glob("adapter_model.safetensors" if is_adapter else "model*.safetensors"))
-    again = "train it again with --fresh, or take another copy"
     if not files:
-        raise UserError(f"{folder} has no weights (*.safetensors); {again}.")
+        raise UserError(f"{folder} has no weights (*.safetensors); {AGAIN}.")
+    index = folder / "model.safetensors.index.json"
+    wanted = set(read_json(index)["weight_map"].values()) if index.is_file() and not is_adapter else set()
+    if missing := sorted(wanted - {path.name for path in files}):
+        raise UserError(f"{folder} lacks {missing[0]}, a part of its weights; {AGAIN}.")
     for path in files:
         try:
             with safe_open(path, framework="np"):
                 pass
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is damaged ({error}); {again}.") from None
+            raise UserError(f"{path} is damaged ({error}); {AGAIN}.") from None
     if not (folder / "tokenizer.json").is_file() and not is_adapter:
-        raise UserError(f"{folder} has no tokenizer.json; {again}.")
+        raise UserError(f"{folder} has no tokenizer.json; {AGAIN}.")
 
 
 def open_checkpoint(checkpoint: Checkpoint, engine: ModuleType, asked: Model, opened: Opened | None) -> Opened:
     """Load a checkpoint, on the base of the one opened before where that is the same."""
-    import torch
     from peft import PeftModel
 
     from toolkit.models.loaded import remove_adapter
 
-    is_adapter = (checkpoint.weights / "adapter_config.json").is_file()
+    is_adapter = holds_adapter(checkpoint.weights)
     if opened and is_adapter and opened.asked == asked and hasattr(opened.loaded.model, "peft_config"):
         loaded = opened.loaded
         remove_adapter(loaded)
@@ -83,31 +117,26 @@ def open_checkpoint(checkpoint: Checkpoint, engine: ModuleType, asked: Model, op
         except (RuntimeError, ValueError) as error:
             raise UserError(f"{checkpoint.weights} does not fit its base {asked.base}: {first_line(error)}") from None
     loaded.model.eval()
-    torch.set_grad_enabled(False)
     return Opened(loaded, asked)
 
 
-def refuse_other_base(checkpoint: Checkpoint, loaded: Loaded) -> None:
+def refuse_other_base(checkpoint: Checkpoint, loaded: "Loaded") -> None:
     """Raises UserError where an adapter's matrices have other sizes than the base that they are to be added to."""
     from safetensors import safe_open
 
-    sizes: dict[str, tuple[int, int]] = {}
-    for name, module in loaded.model.named_modules():
-        if hasattr(module, "in_features"):
-            sizes[name] = (module.in_features, module.out_features)
+    other = f"{checkpoint.weights} belongs to another base than {loaded.described['base']}"
+    layers = dict(loaded.model.named_modules())
     with safe_open(checkpoint.weights / "adapter_model.safetensors", framework="np") as file:
         for key in file.keys():  # noqa: SIM118  (not a mapping)
             name, _, matrix = key.removeprefix("base_model.model.").rpartition(".lora_")
             if matrix not in ("A.weight", "B.weight"):
                 continue
-            shape = file.get_slice(key).get_shape()
-            found = sizes.get(name)
-            wanted = shape[1] if matrix == "A.weight" else shape[0]
-            if found is None or wanted != found[0 if matrix == "A.weight" else 1]:
-                raise UserError(
-                    f"{checkpoint.weights} belongs to another base than {loaded.described['base']}: {name} has"
-                    f" {wanted} there and {found and found[0 if matrix == 'A.weight' else 1]} here."
-                )
+            side, axis = ("in_features", 1) if matrix == "A.weight" else ("out_features", 0)
+            wanted, found = file.get_slice(key).get_shape()[axis], getattr(layers.get(name), side, None)
+            if found is None:
+                raise UserError(f"{other}, which has no {name}.")
+            if wanted != found:
+                raise UserError(f"{other}: {name} has {side} = {found} there, and the adapter is made for {wanted}.")
 
 
 def first_line(error: Exception) -> str:

@@ -20,7 +20,6 @@ from toolkit.recipe import Lora, Model
 
 quiet_libraries()
 
-NAME = "transformers"
 VERSION = transformers.__version__
 
 

@@ -4,7 +4,6 @@ The GPU and the CPU backend take different keywords; only what both take is pass
 """
 
 import contextlib
-import logging
 import os
 import sys
 import tempfile
@@ -26,8 +25,6 @@ def quiet() -> Iterator[None]:
         yield
 
 
-# It warns at import of a kernel that is only for speed.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 with quiet():
     import unsloth
 
@@ -46,7 +43,8 @@ from toolkit.recipe import Lora, Model  # noqa: E402
 
 quiet_libraries()
 
-NAME = "unsloth"
+FastLanguageModel: Any = unsloth.FastLanguageModel
+"""Another class on each backend."""
 VERSION = unsloth.__version__
 
 
@@ -55,7 +53,7 @@ def load_base(base: Path | str, asked: Model, *, full: bool) -> Loaded:
     refuse_impossible_precision(asked)
     fp8 = {"load_in_fp8": True} if asked.precision == "fp8" else {}
     with quiet():
-        model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
+        model, tokenizer = FastLanguageModel.from_pretrained(
             model_name=str(base),
             max_seq_length=asked.max_length,
             dtype=DTYPES[asked.precision],
@@ -77,7 +75,7 @@ def load_base(base: Path | str, asked: Model, *, full: bool) -> Loaded:
 def add_lora(loaded: Loaded, lora: Lora, asked: Model, seed: int) -> None:
     """Add trainable matrices, initialised from the seed."""
     with quiet():
-        loaded.model = unsloth.FastLanguageModel.get_peft_model(
+        loaded.model = FastLanguageModel.get_peft_model(
             loaded.model,
             **adapter_config(lora),
             random_state=seed,
@@ -91,7 +89,7 @@ def checkpointing(asked: Model) -> str | bool:
 
 def trainer_and_config() -> tuple[type, type]:
     """TRL's SFT trainer as Unsloth left it."""
-    return trl.SFTTrainer, trl.SFTConfig
+    return trl.SFTTrainer, trl.SFTConfig  # pyright: ignore[reportPrivateImportUsage]
 
 
 def config_extras(asked: Model) -> dict[str, Any]:
@@ -106,8 +104,8 @@ def config_extras(asked: Model) -> dict[str, Any]:
 
 
 def for_inference(model: Any) -> None:
-    unsloth.FastLanguageModel.for_inference(model)
+    FastLanguageModel.for_inference(model)
 
 
 def for_training(model: Any, asked: Model) -> None:
-    unsloth.FastLanguageModel.for_training(model, use_gradient_checkpointing=asked.gradient_checkpointing)
+    FastLanguageModel.for_training(model, use_gradient_checkpointing=asked.gradient_checkpointing)

@@ -22,12 +22,15 @@ def report(
     engine: ModuleType,
     examples: list[Example],
     batch_size: int,
-    given: list[int],
+    given: list[int] | None,
     samples: int,
     temperature: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Plain data, ready for JSON: what was measured on one checkpoint. Shares come with Wilson's interval over facts."""
+    """Plain data, ready for JSON: what was measured on one checkpoint. Shares come with Wilson's interval over facts.
+
+    given: how many digits are given before the rest must be exact, in turn; None for every number of them.
+    """
     refuse_merged_digits(opened.loaded.tokenizer, examples)
     moment = Moment(checkpoint.label, -1, "", 0, 0.0, {})
     rows = read_recall(opened.loaded, engine, opened.asked, examples, moment, batch_size=batch_size, with_text=True)
@@ -39,7 +42,7 @@ def report(
             sampled = None if hits is None else [hits[i] for i in chosen]
             splits[split] = of_split([rows[i] for i in chosen], given, sampled, samples)
     return {
-        "checkpoint": checkpoint.label,
+        "checkpoint": checkpoint.label if checkpoint.run else str(checkpoint.weights),
         "group": checkpoint.run.name if checkpoint.run else None,
         "seed": checkpoint.run.seed if checkpoint.run else None,
         "model": opened.loaded.described,
@@ -50,7 +53,7 @@ def report(
     }
 
 
-def of_split(rows: list[Row], given: list[int], hits: list[int] | None, samples: int) -> dict[str, Any]:
+def of_split(rows: list[Row], given: list[int] | None, hits: list[int] | None, samples: int) -> dict[str, Any]:
     tokens = sum(len(row["bits"]) for row in rows)
     numbers = all(row["lenient"] is not None for row in rows)
     errors = [row["first_error"] for row in rows if row["first_error"] is not None]
@@ -72,9 +75,9 @@ def of_split(rows: list[Row], given: list[int], hits: list[int] | None, samples:
         "edit_distance": mean(row["edit_distance"] for row in rows),
         "by_position": [mean(row["correct"][i] for row in rows) for i in range(shortest)] if len(lengths) == 1 else [],
         "extractable": {
-            count: mean(digits.extractable(row["correct"], count) for row in rows)
-            for count in given
-            if count < shortest
+            # None where an answer has no digit left to be recalled.
+            count: mean(digits.extractable(row["correct"], count) for row in rows) if count < shortest else None
+            for count in (range(shortest) if given is None else given)
         },
         "sampled": None
         if hits is None

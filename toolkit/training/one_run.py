@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -32,6 +32,8 @@ class Planned:
     seed: int
     built: Built
     base: Path | str | None
+    tracked: dict[str, Any] | None = None
+    """What W&B has of an earlier run that this one starts over."""
 
     @property
     def label(self) -> str:
@@ -85,6 +87,8 @@ def run_one(
     updates = {name: updates_an_epoch(len(rows[name]), stage) * stage.epochs for name, stage in recipe.stage.items()}
     run.keep_rows_until(resume_step(run, recipe, updates))
     settings = recipe.model_dump(exclude_none=True) | {"seed": plan.seed}
+    if plan.tracked:
+        run.update_info(wandb=plan.tracked)
     tracker = tracking.start(run, settings, recipe.wandb, lambda text: say(run, console, text))
     run.update_info(wandb=tracker.described)
     epochs = sum(stage.epochs for stage in recipe.stage.values())
@@ -105,6 +109,7 @@ def run_one(
         ) from error
     finally:
         if not finished:
+            run.update_info(seconds=round(run.info["seconds"] + time.time() - started, 1))
             tracker.finish(None, None, None, ok=False)
     if finished:
         close_run(plan, training.optimizer, started, tracker)

@@ -1,0 +1,169 @@
+"""A dry run: what is known of a recipe before it is run, and nothing written."""
+
+import re
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.conftest import ROOT, command
+from toolkit.run import main
+
+RECIPES = sorted(path.relative_to(ROOT) for path in (ROOT / "recipes").rglob("*.toml"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project where nothing has been trained."""
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def shown(capsys: pytest.CaptureFixture[str]):
+    """What `run RECIPE --dry-run` prints, its lines unwrapped."""
+
+    def show(recipe: str | Path, *changes: str, tokens: bool = False, unwrapped: bool = True) -> str:
+        capsys.readouterr()
+        main([Path(recipe)], list(changes), "", False, True, tokens, False)
+        said = capsys.readouterr().out
+        return " ".join(said.split()) if unwrapped else said
+
+    return show
+
+
+def contents(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*"))
+
+
+def test_the_baseline_in_numbers(folder: Path, shown) -> None:
+    said = shown("recipes/groupA.toml")
+    assert "34,865,152 trainable parameters of 1,720,574,976 in the base" in said
+    assert "learn: 100 rows, 4 × 4 an update: 7 updates an epoch, 70 in all" in said
+    assert "10 exposures a fact" in said
+    assert "entropy 36.5412 bits an answer, 3654.1 bits in all" in said
+    assert "loss 2.3026 nats a digit, 10.0% of digits right" in said
+    assert "100 trained examples, 100 controls" in said
+    assert "runs: 5, seeds 0, 1, 2, 3, 4 checkpoints/GroupA/seed-0: new" in said
+    assert contents(folder) == [folder / "recipes"]
+
+
+def test_the_floor_is_that_of_the_rule_and_the_entropy_that_of_distinct_draws(folder: Path, shown) -> None:
+    said = shown("recipes/groupC.toml")
+    assert "entropy 9.8919 bits an answer, 989.2 bits in all" in said
+    assert "loss 0.6280 nats a digit, 75.5% of digits right" in said
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "accum", "left"), [(100, 4, 4, 4), (100, 16, 1, 4), (90, 8, 2, 10), (97, 4, 4, 1)]
+)
+def test_an_uneven_last_update_is_named_with_a_divisor_that_works(
+    folder: Path, shown, count: int, batch: int, accum: int, left: int
+) -> None:
+    changes = (f"data.count={count}", f"stage.learn.batch_size={batch}", f"stage.learn.grad_accum={accum}")
+    said = shown("recipes/groupA.toml", *changes)
+    assert f"the last update of an epoch has {left} rows, not 16: each weighs {16 / left:.3g} times as much" in said
+    advised = re.search(r"batch_size = (\d+), grad_accum = (\d+) \((\d+) an update\) divides (\d+) evenly", said)
+    assert advised is not None
+    new_batch, new_accum, whole, rows = map(int, advised.groups())
+    assert new_batch * new_accum == whole
+    assert rows == count
+    assert rows % whole == 0
+    # As large a batch as was asked for fits in memory, and a larger one may not.
+    assert new_batch <= batch
+    again = shown(
+        "recipes/groupA.toml", f"data.count={count}", f"stage.learn.batch_size={new_batch}",
+        f"stage.learn.grad_accum={new_accum}",
+    )  # fmt: skip
+    assert "the last update" not in again
+
+
+def test_full_training_counts_every_weight(folder: Path, shown) -> None:
+    said = shown("recipes/groupA.toml", "lora=false")
+    assert "1,720,574,976 trainable parameters of 1,720,574,976 in the model" in said
+
+
+def test_without_tokens_it_answers_in_less_than_a_second(folder: Path) -> None:
+    started = time.perf_counter()
+    done = command("toolkit.run", "recipes/groupA.toml", "--dry-run", "--no-tokens", folder=folder)
+    assert time.perf_counter() - started < 1
+    assert done.returncode == 0, done.stderr
+    assert "34,865,152" in done.stdout
+
+
+def test_tokens_are_shown_and_the_trained_ones_are_the_answer_and_its_end(
+    project: Path, in_project: Path, shown, engine: ModuleType
+) -> None:
+    before = contents(project)
+    said = shown("recipes/tiny/groupA.toml", "name=unseen", tokens=True, unwrapped=False)
+    facts = re.findall(r"^  (第\d+个电话号码是：)(\d{11})$", said, flags=re.MULTILINE)
+    lines = re.findall(r"^learn, 12 of (\d+) trained: (.*)$", said, flags=re.MULTILINE)
+    assert len(facts) == len(lines) == 3
+    for (prompt, answer), (length, line) in zip(facts, lines, strict=True):
+        # Without colours the trained tokens stand in brackets.
+        assert "".join(re.findall(r"\[([^]]*)\]", line)) == f"{answer}<|im_end|>"
+        untrained = line.split("[")[0]
+        assert untrained.replace("|", "") == prompt
+        assert untrained.count("|") + 12 == int(length)
+    assert contents(project) == before
+
+
+def test_tokens_of_a_whole_line_are_all_trained(in_project: Path, shown, engine: ModuleType) -> None:
+    changes = ("stage.learn.loss_on=all", "stage.learn.train_eos=false")
+    said = shown("recipes/tiny/groupA.toml", *changes, tokens=True, unwrapped=False)
+    line = re.search(r"^learn, (\d+) of (\d+) trained: (.*)$", said, flags=re.MULTILINE)
+    assert line is not None
+    assert line[1] == line[2]
+    assert "|" not in line[3]
+
+
+def test_a_new_tokenizer_is_trained_to_show_tokens_and_count_blocks(folder: Path, shown, engine: ModuleType) -> None:
+    said = shown("recipes/tiny/base.toml", "data.count=500", tokens=True)
+    assert "pretrain, 128 of 128 trained:" in said
+    found = re.search(r"pretrain: (\d+) rows, 8 × 1 an update: (\d+) updates an epoch", said)
+    assert found is not None
+    assert int(found[2]) == -(-int(found[1]) // 8)
+    assert contents(folder) == [folder / "recipes"]
+    assert "2 epochs of all texts in blocks of 128 tokens" in shown("recipes/tiny/base.toml", "data.count=500")
+
+
+def test_a_missing_base_is_named_with_the_recipe_that_makes_it(folder: Path, shown) -> None:
+    said = shown("recipes/tiny/groupA.toml", tokens=True)
+    assert 'before it can run: [model] base = "checkpoints/tiny-base" is not there' in said
+    assert "python -m toolkit.run recipes/tiny/base.toml" in said
+    # What does not need the base is shown all the same.
+    assert "7 updates an epoch, 420 in all" in said
+
+
+def test_a_tokenizer_on_the_hub_is_not_fetched(folder: Path, shown, engine: ModuleType) -> None:
+    said = shown("recipes/groupA.toml", "model.base='nobody/nothing'", tokens=True)
+    assert "tokens are not shown: the tokenizer of nobody/nothing is not on this machine" in said
+    assert "size not known, as the base is not on this machine" in said
+
+
+def test_runs_that_are_there_are_told_apart(in_project: Path, half_trained: Path, shown) -> None:
+    from tests.conftest import HALF_TRAINED
+
+    said = shown("recipes/tiny/groupA.toml", *HALF_TRAINED, "seeds=[0, 5]")
+    assert "half/seed-0: finished already" in said
+    assert "half/seed-5: new" in said
+    assert re.search(r"about \d+ s a run, as \S+ took \d\.\d+ s an update with readings", said)
+    changed = shown("recipes/tiny/groupA.toml", *HALF_TRAINED, "stage.learn.epochs=41")
+    assert "half/seed-0: made by another version of this recipe" in changed
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_every_shipped_recipe_can_be_run_dry_and_fits_eighty_columns(folder: Path, shown, recipe: Path) -> None:
+    said = shown(recipe, unwrapped=False)
+    prose = said[said.index("\ndata\n") :]
+    assert max(map(len, prose.splitlines())) <= 80
+    assert "trainable parameters" in said or "before it can run" in said
+    # Lists stand on one line, and the recipe is still TOML.
+    import tomllib
+
+    resolved = tomllib.loads(said[: said.index("\ndata\n")])
+    assert resolved["name"]
+    assert not re.search(r"= \[$", said, flags=re.MULTILINE)
+    assert contents(folder) == [folder / "recipes"]
