@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from toolkit import ask
+from toolkit.checkpoints import find_checkpoints
 from toolkit.errors import UserError
 from toolkit.example import Example, read_jsonl
-from toolkit.run_folder import find_checkpoints
 
 
 def called(checkpoint: str, prompt: str | None = None, **changes: Any) -> None:

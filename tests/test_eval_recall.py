@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import command
+from toolkit.checkpoints import find_checkpoints
 from toolkit.errors import UserError
 from toolkit.eval_recall import examples_of, main, measure, print_report
 from toolkit.example import read_jsonl
-from toolkit.run_folder import Run, find_checkpoints
+from toolkit.run_folder import Run
 
 
 def measured(
@@ -363,6 +364,18 @@ def test_json_is_pure_json_on_stdout(results: list[dict[str, Any]], project: Pat
     train = result["splits"]["train"]
     assert train["exact"] == results[0]["splits"]["train"]["exact"]
     assert train["extractable"] == {str(k): results[0]["splits"]["train"]["extractable"][k] for k in (0, 3)}
+
+
+def test_the_other_engine_measures_the_same(results: list[dict[str, Any]], project: Path) -> None:
+    done = command(
+        "toolkit.eval_recall", "checkpoints/half/seed-0", "--json", "--engine", "transformers", folder=project
+    )
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)
+    assert result["model"]["engine"] == "transformers"
+    for split, same in results[0]["splits"].items():
+        assert result["splits"][split]["exact"] == same["exact"]
+        assert result["splits"][split]["loss_digit_nats"] == pytest.approx(same["loss_digit_nats"], abs=1e-4)
 
 
 def test_the_report_fits_eighty_columns_and_cuts_nothing(results: list[dict[str, Any]]) -> None:

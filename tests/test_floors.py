@@ -13,7 +13,8 @@ FLOORS = [
     {"run", "dry_run", "eval_recall", "compare", "ask", "data", "list", "schema"},
     {"training", "reporting"},
     {"probes"},
-    {"models", "tracking", "machine", "interruption"},
+    {"models", "tracking"},
+    {"checkpoints"},
     {"studies", "run_folder", "rendering"},
     {"recipe", "example", "metrics"},
     {"errors", "seeds"},
@@ -28,7 +29,14 @@ ALLOWED = {("recipe", "metrics.information")}
 
 HEAVY = ("torch", "transformers", "trl", "peft", "unsloth", "scipy", "statsmodels", "numpy", "matplotlib", "wandb")
 
-GROUND = ("toolkit.recipe", "toolkit.studies", "toolkit.run_folder", "toolkit.rendering", "toolkit.models.base")
+GROUND = (
+    "toolkit.recipe",
+    "toolkit.studies",
+    "toolkit.run_folder",
+    "toolkit.rendering",
+    "toolkit.models.base",
+    "toolkit.models.opening",
+)
 
 
 def floor_of(name):

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.checkpoints import find_checkpoints, find_runs
 from toolkit.errors import MachineError, UserError
 from toolkit.run_folder import (
     Run,
     changed_keys,
-    find_checkpoints,
-    find_runs,
     locked,
     refuse_if_changed,
     remove_folder,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from toolkit.checkpoints import find_checkpoints
 from toolkit.example import Example, read_jsonl
-from toolkit.run_folder import find_checkpoints
 
 LN2 = math.log(2)
 

@@ -134,7 +134,7 @@ def test_fresh_starts_over(in_project: Path) -> None:
 
 
 def test_kept_epochs_are_checkpoints(in_project: Path) -> None:
-    from toolkit.run_folder import find_checkpoints
+    from toolkit.checkpoints import find_checkpoints
 
     kept = train("kept", 'stage.learn.keep="epochs"')
     folders = sorted(path.name for path in (kept.path / "stages/learn").iterdir())
@@ -225,3 +225,69 @@ def test_two_recipes_of_one_name_and_two_engines_are_refused(in_project: Path) -
 
     with pytest.raises(UserError, match="both called"):
         main([Path(GROUP), Path(GROUP)], None, "", False, False, True, False)
+
+
+def test_a_damaged_base_is_refused_before_anything_is_written(in_project: Path) -> None:
+    import shutil
+
+    shutil.copytree(in_project / "checkpoints/tiny-base/seed-0/model", in_project / "broken-base")
+    weights = in_project / "broken-base/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="model.safetensors is damaged"):
+        train("on-broken-base", "model.base=broken-base")
+    assert not run_for("on-broken-base", 0).path.parent.exists()
+
+
+def test_an_fp8_base_is_dequantised_where_its_weights_are_not_trained_over(
+    in_project: Path, pair: tuple[Run, Run]
+) -> None:
+    store_as_fp8(in_project / "checkpoints/tiny-base/seed-0/model", in_project / "fp8-base")
+    trained = train("over-fp8", "model.base=fp8-base")
+    assert trained.info["model"]["dtype"] == "float32"
+    # Eight bits a weight are near enough for the same loss, and no longer the same weights.
+    before, reference = trained.rows("recall")[0]["loss/digit_nats"], pair[0].rows("recall")[0]["loss/digit_nats"]
+    assert before == pytest.approx(reference, abs=0.05)
+    assert before != reference
+
+
+def store_as_fp8(source: Path, target: Path) -> None:
+    """Write a model's projections as fine-grained FP8 in blocks of 128 × 128, as Qwen publishes its FP8 checkpoints."""
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, target)
+    stored: dict[str, torch.Tensor] = {}
+    for name, weight in load_file(source / "model.safetensors").items():
+        if not name.endswith("proj.weight"):
+            stored[name] = weight
+            continue
+        rows, columns = (-(-size // 128) for size in weight.shape)
+        scales, values = torch.zeros(rows, columns), torch.zeros(weight.shape, dtype=torch.float8_e4m3fn)
+        for i in range(rows):
+            for j in range(columns):
+                block = (slice(i * 128, (i + 1) * 128), slice(j * 128, (j + 1) * 128))
+                scales[i, j] = weight[block].abs().max() / 448
+                values[block] = (weight[block] / scales[i, j]).to(torch.float8_e4m3fn)
+        stored |= {name: values, f"{name}_scale_inv": scales}
+    save_file(stored, target / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((target / "config.json").read_text())
+    config["quantization_config"] = {
+        "quant_method": "fp8",
+        "activation_scheme": "dynamic",
+        "weight_block_size": [128, 128],
+    }
+    (target / "config.json").write_text(json.dumps(config))
+
+
+def test_an_offline_run_is_at_wandb_under_the_names_of_metrics_jsonl(
+    in_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.wandb_server import expected, history
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    tracked = train("tracked")
+    described = tracked.info["wandb"]
+    assert described["mode"] == "offline"
+    assert history(described["folder"]) == expected(tracked.rows())

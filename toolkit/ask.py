@@ -8,9 +8,9 @@ from rich.columns import Columns
 from rich.console import Console, Group
 from rich.text import Text
 
+from toolkit.checkpoints import find_checkpoints
 from toolkit.errors import UserError
 from toolkit.example import Example
-from toolkit.run_folder import find_checkpoints
 
 SHADES = ((0.9, "green"), (0.5, "yellow"), (0.0, "red"))
 

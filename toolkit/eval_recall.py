@@ -3,16 +3,16 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from toolkit.checkpoints import Checkpoint, find_checkpoints
 from toolkit.errors import UserError
 from toolkit.example import Example, read_jsonl
-from toolkit.run_folder import Checkpoint, find_checkpoints
 
 CELL = 5
 """Width of a share in a row of shares, its gap included."""
@@ -38,6 +38,7 @@ def main(
 ) -> None:
     """Measure exact recall of finished checkpoints: loss, bits, exact, strict and lenient recall, trained and controls.
 
+    \b
     python -m toolkit.eval_recall checkpoints/GroupC
     python -m toolkit.eval_recall "checkpoints/Group*" --given 0,3,5 --json
     python -m toolkit.eval_recall some/adapter --base Qwen/Qwen3-1.7B --facts facts.jsonl
@@ -91,14 +92,17 @@ def measure(
     from toolkit.models.opening import prepare
 
     asked = [prepare(checkpoint, base, form) for checkpoint in checkpoints]
-    engines = {engine_name or model.engine for model in asked}
+    if engine_name:
+        asked = [model.model_copy(update={"engine": engine_name}) for model in asked]
+    engines: set[Literal["unsloth", "transformers"]] = {model.engine for model in asked}
     if len(engines) > 1:
         raise UserError("these checkpoints were trained with different engines; give --engine, or ask them one by one.")
     console = Console(stderr=True, highlight=False, markup=False)
-    console.print(f"loading {min(engines)} …")
+    name = engines.pop()
+    console.print(f"loading {name} …")
     from toolkit.models import open_engine
 
-    engine = open_engine(min(engines))  # type: ignore[arg-type]
+    engine = open_engine(name)
     from toolkit.models.opening import open_checkpoint
     from toolkit.probes.recall_report import report
 
@@ -144,7 +148,7 @@ def split_table(result: dict[str, Any]) -> Table:
         ("no well-formed number", lambda s: share(s["malformed"])),
         ("stops after the answer", lambda s: share(s["stopped"])),
         (f"{unit}s right, teacher-forced", lambda s: f"{s['digits_teacher_forced']:.1%}"),
-        ("characters right, generated", lambda s: f"{s['digits_generated']:.1%}"),
+        (f"{'digit' if unit == 'digit' else 'character'}s right, generated", lambda s: f"{s['digits_generated']:.1%}"),
         (f"first wrong {unit} (mean)", lambda s: "–" if s["first_error"] is None else f"{s['first_error'] + 1:.2f}"),
         ("edit distance (mean)", lambda s: f"{s['edit_distance']:.2f}"),
         ("found in the draws", lambda s: None if s["sampled"] is None else f"{s['sampled']['found']:.1%}"),

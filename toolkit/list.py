@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from toolkit.checkpoints import runs_in, what_is_there
 from toolkit.errors import UserError
-from toolkit.run_folder import ROOT, Run, locked, runs_in, what_is_there
+from toolkit.run_folder import ROOT, Run, locked
 
 
 def main(

@@ -35,6 +35,7 @@ def main(
     The same command goes on where it stopped, skips what is finished, and refuses what has changed since (--fresh
     starts over). Results lie in checkpoints/<name>/seed-<seed>/.
 
+    \b
         python -m toolkit.run recipes/tiny/groupA.toml
         python -m toolkit.run recipes/groupA.toml recipes/groupB.toml --seeds 0,1,2 --compare
         python -m toolkit.run recipes/groupA.toml --set model.precision=nf4 --set name=GroupA-nf4 --dry-run

@@ -1,16 +1,18 @@
 """Where a base lies (hub, folder or checkpoint), and its shape, without loading weights."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from toolkit.checkpoints import find_checkpoints
 from toolkit.errors import UserError
 from toolkit.metrics.information import Shape
 from toolkit.recipe import Recipe, find_recipe_named
-from toolkit.run_folder import find_checkpoints
+from toolkit.run_folder import read_json
 
 FETCHED = Path("data/models")
 """Where `python -m toolkit.data RECIPE --fetch` puts hub models."""
+
+AGAIN = "train it again with --fresh, or take another copy"
 
 QWEN3_SHAPES = {
     # From the configs that Qwen publishes; so that a dry run knows the sizes on a machine without network.
@@ -44,8 +46,8 @@ def find_base(base: str) -> Path | str:
         return fetched_folder(base)
     if is_hub_name(base):
         return base
-    # checkpoints/tiny-base, or one run of it: checkpoints/tiny-base/seed-0
-    maker = find_recipe_named(path.name) or find_recipe_named(path.parent.name)
+    # checkpoints/tiny-base, or what lies in it: checkpoints/tiny-base/seed-0/model
+    maker = next(filter(None, map(find_recipe_named, path.parts)), None)
     raise UserError(
         f'[model] base = "{base}" is not there'
         + (f"; make it with: python -m toolkit.run {maker}" if maker else " (no recipe makes it).")
@@ -59,8 +61,43 @@ def is_hub_name(base: str) -> bool:
 
 
 def check_base(recipe: Recipe) -> Path | str | None:
-    """Finds the base of a recipe before anything heavy is imported; None where a new model is built."""
-    return find_base(recipe.model.base) if recipe.model.base else None
+    """Finds a recipe's base, and looks at its files, before anything heavy is imported; None for a new model."""
+    if recipe.model.base is None:
+        return None
+    base = find_base(recipe.model.base)
+    if isinstance(base, Path):
+        check_files(base)
+    return base
+
+
+def holds_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file()
+
+
+def check_files(folder: Path) -> None:
+    """Raises UserError for an adapter or a model whose files are damaged or missing, before anything is loaded."""
+    from safetensors import SafetensorError, safe_open
+
+    is_adapter = holds_adapter(folder)
+    config = folder / ("adapter_config.json" if is_adapter else "config.json")
+    if not config.is_file():
+        raise UserError(f"{folder} has neither adapter_config.json nor config.json; {AGAIN}.")
+    read_json(config)
+    files = sorted(folder.glob("adapter_model.safetensors" if is_adapter else "model*.safetensors"))
+    if not files:
+        raise UserError(f"{folder} has no weights (*.safetensors); {AGAIN}.")
+    index = folder / "model.safetensors.index.json"
+    wanted = set(read_json(index)["weight_map"].values()) if index.is_file() and not is_adapter else set()
+    if missing := sorted(wanted - {path.name for path in files}):
+        raise UserError(f"{folder} lacks {missing[0]}, a part of its weights; {AGAIN}.")
+    for path in files:
+        try:
+            with safe_open(path, framework="np"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is damaged ({error}); {AGAIN}.") from None
+    if not (folder / "tokenizer.json").is_file() and not is_adapter:
+        raise UserError(f"{folder} has no tokenizer.json; {AGAIN}.")
 
 
 def shape_of(recipe: Recipe, base: Path | str | None) -> Shape | None:
@@ -72,7 +109,7 @@ def shape_of(recipe: Recipe, base: Path | str | None) -> Shape | None:
             shape.head_dim, shape.intermediate_size, recipe.model.tokenizer.vocab_size, shape.tie_word_embeddings,
         )  # fmt: skip
     if isinstance(base, Path):
-        return shape_in(json.loads((base / "config.json").read_text(encoding="utf-8")))
+        return shape_in(read_json(base / "config.json"))
     if isinstance(base, str) and base.startswith("Qwen/Qwen3-"):
         return QWEN3_SHAPES.get(base.removeprefix("Qwen/Qwen3-").split("-")[0])
     return None

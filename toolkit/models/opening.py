@@ -4,17 +4,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
+from toolkit.checkpoints import Checkpoint
 from toolkit.errors import UserError
-from toolkit.models.base import find_base
+from toolkit.models.base import check_files, find_base, holds_adapter
 from toolkit.recipe import Model
-from toolkit.run_folder import Checkpoint, read_json
+from toolkit.run_folder import read_json
 
 if TYPE_CHECKING:
     from toolkit.models.loaded import Loaded
 
 STORED = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 """A config's dtype, in a recipe's words."""
-AGAIN = "train it again with --fresh, or take another copy"
 
 
 class Opened(NamedTuple):
@@ -33,10 +33,6 @@ def prepare(checkpoint: Checkpoint, base: str | None, form: str | None) -> Model
     if isinstance(found, Path) and found != checkpoint.weights:
         check_files(found)
     return asked
-
-
-def holds_adapter(folder: Path) -> bool:
-    return (folder / "adapter_config.json").is_file()
 
 
 def model_of(checkpoint: Checkpoint, base: str | None, form: str | None) -> Model:
@@ -69,32 +65,6 @@ def stored_precision(base: Path | str) -> str:
     config = read_json(base / "config.json") if isinstance(base, Path) else {}
     # transformers 4 called it torch_dtype.
     return STORED.get(config.get("dtype") or config.get("torch_dtype") or "", "bf16")
-
-
-def check_files(folder: Path) -> None:
-    """Raises UserError for an adapter or a model whose files are damaged or missing, before anything is loaded."""
-    from safetensors import SafetensorError, safe_open
-
-    is_adapter = holds_adapter(folder)
-    config = folder / ("adapter_config.json" if is_adapter else "config.json")
-    if not config.is_file():
-        raise UserError(f"{folder} has neither adapter_config.json nor config.json; {AGAIN}.")
-    read_json(config)
-    files = sorted(folder.glob("adapter_model.safetensors" if is_adapter else "model*.safetensors"))
-    if not files:
-        raise UserError(f"{folder} has no weights (*.safetensors); {AGAIN}.")
-    index = folder / "model.safetensors.index.json"
-    wanted = set(read_json(index)["weight_map"].values()) if index.is_file() and not is_adapter else set()
-    if missing := sorted(wanted - {path.name for path in files}):
-        raise UserError(f"{folder} lacks {missing[0]}, a part of its weights; {AGAIN}.")
-    for path in files:
-        try:
-            with safe_open(path, framework="np"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is damaged ({error}); {AGAIN}.") from None
-    if not (folder / "tokenizer.json").is_file() and not is_adapter:
-        raise UserError(f"{folder} has no tokenizer.json; {AGAIN}.")
 
 
 def open_checkpoint(checkpoint: Checkpoint, engine: ModuleType, asked: Model, opened: Opened | None) -> Opened:

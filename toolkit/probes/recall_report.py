@@ -3,6 +3,7 @@
 from types import ModuleType
 from typing import Any
 
+from toolkit.checkpoints import Checkpoint
 from toolkit.example import Example
 from toolkit.metrics import digits
 from toolkit.metrics.statistics import wilson
@@ -11,7 +12,6 @@ from toolkit.models.opening import Opened
 from toolkit.models.scoring import generate
 from toolkit.probes.recall import EXTRA_TOKENS, LN2, Moment, mean, read_recall
 from toolkit.rendering import refuse_merged_digits, render
-from toolkit.run_folder import Checkpoint
 
 Row = dict[str, Any]
 

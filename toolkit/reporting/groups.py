@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from toolkit.checkpoints import expand, find_runs, runs_in
 from toolkit.errors import UserError
 from toolkit.metrics.information import rule_only_nats
 from toolkit.metrics.statistics import Mean, t_interval
-from toolkit.run_folder import Run, expand, find_runs, runs_in
+from toolkit.run_folder import Run
 
 
 class Point(NamedTuple):

@@ -126,7 +126,7 @@ def out_of_memory(run: Run) -> MachineError:
 
 
 def say(run: Run, console: Console, text: str) -> None:
-    console.print(text, style="yellow", highlight=False)
+    console.print(text, style="yellow", highlight=False, markup=False)
     run.log(text)
 
 
