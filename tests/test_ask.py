@@ -54,7 +54,7 @@ def test_the_greedy_answer_stands_above_its_tokens_with_their_probabilities(
     from toolkit.rendering import render
 
     rendered = [render(opened.loaded.tokenizer, fact, "plain") for fact in facts]
-    with undisturbed(opened.loaded, engine, opened.asked):
+    with undisturbed(opened.loaded, engine):
         scores = score(opened.loaded, rendered, 32)
         said = generate(opened.loaded, engine, [item.prompt_ids for item in rendered], 64, 32)
     for fact, scored, greedy in zip(facts, scores, said, strict=True):

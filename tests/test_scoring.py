@@ -32,7 +32,7 @@ class Asked:
         from toolkit.models.loaded import undisturbed
         from toolkit.models.scoring import score
 
-        with undisturbed(self.opened.loaded, self.engine, self.opened.asked):
+        with undisturbed(self.opened.loaded, self.engine):
             return score(self.opened.loaded, self.rendered if items is None else items, batch_size)
 
     def generate(self, new: int = 16, batch_size: int = 32, **settings: Any) -> list[Any]:
@@ -40,7 +40,7 @@ class Asked:
         from toolkit.models.scoring import generate
 
         prompts = [item.prompt_ids for item in self.rendered]
-        with undisturbed(self.opened.loaded, self.engine, self.opened.asked):
+        with undisturbed(self.opened.loaded, self.engine):
             return generate(self.opened.loaded, self.engine, prompts, new, batch_size, **settings)
 
 
@@ -188,7 +188,7 @@ def test_a_reading_leaves_no_trace_when_it_fails(asked: Asked) -> None:
     from toolkit.models.loaded import undisturbed
 
     asked.model.train()
-    with pytest.raises(KeyError), undisturbed(asked.opened.loaded, asked.engine, asked.opened.asked):
+    with pytest.raises(KeyError), undisturbed(asked.opened.loaded, asked.engine):
         raise KeyError
     assert asked.model.training
     asked.model.eval()

@@ -169,6 +169,11 @@ def test_two_stages_train_the_same_weights_one_after_the_other(in_project: Path)
     assert rows[-1]["loss/digit_nats"] < rows[0]["loss/digit_nats"]
 
 
+def test_gradient_checkpointing_changes_memory_and_not_the_losses(in_project: Path, pair: tuple[Run, Run]) -> None:
+    checkpointed = train("checkpointed", "model.gradient_checkpointing=true")
+    assert losses(checkpointed) == pytest.approx(losses(pair[0]), abs=1e-5)
+
+
 def test_chat_rendering_trains_and_is_measured(in_project: Path) -> None:
     chat = train("chat", 'model.format="chat"')
     rows = chat.rows("recall")

@@ -64,7 +64,7 @@ def answer(opened: Any, engine: Any, prompt: str, max_new_tokens: int) -> Group:
 
     example = Example("asked", "asked", prompt, "", "test")
     prompt_ids = render(opened.loaded.tokenizer, example, opened.asked.format).prompt_ids
-    with undisturbed(opened.loaded, engine, opened.asked):
+    with undisturbed(opened.loaded, engine):
         said = generate(opened.loaded, engine, [prompt_ids], max_new_tokens, 1)[0]
     text = Text(said.text, style="bold")
     if not said.ended:

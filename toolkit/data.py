@@ -13,7 +13,7 @@ from toolkit.example import to_jsonl
 from toolkit.models.base import fetched_folder, is_hub_name
 from toolkit.recipe import Recipe, read_recipe
 from toolkit.run_folder import read_json, remove_folder, write_whole
-from toolkit.studies import build_data, check_data
+from toolkit.studies import build_data, resolve_data
 
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 """Weights in safetensors, tokenizer and configs: no pickles, and no code."""
@@ -31,18 +31,16 @@ def main(
     --fetch brings the base into data/models/, where every command looks first: copy that folder to a machine without
     network. Gated models take the hub's own token (`hf auth login`, or HF_TOKEN).
     """
-    asked = [(path, read_recipe(path, tuple(change or ()))) for path in recipes]
-    for path, recipe in asked:
-        check_data(recipe, path)
+    asked = [(path, resolve_data(read_recipe(path, tuple(change or ())), path)) for path in recipes]
     if fetch:
         refuse_two_revisions([recipe for _, recipe in asked])
-    for _, recipe in asked:
-        for seed in recipe.seeds:
-            built = build_data(recipe, seed)
-            target = Path("data") / recipe.name / f"seed-{seed}.jsonl"
-            write_whole(target, to_jsonl(built.examples))
-            trained = sum(example.split == "train" for example in built.examples)
-            print(f"{target}: {trained} trained, {len(built.examples) - trained} held out")
+    # Built before any is written, so that bad input leaves nothing behind.
+    facts = [(recipe.name, seed, build_data(recipe, seed, path)) for path, recipe in asked for seed in recipe.seeds]
+    for name, seed, built in facts:
+        target = Path("data") / name / f"seed-{seed}.jsonl"
+        write_whole(target, to_jsonl(built.examples))
+        trained = sum(example.split == "train" for example in built.examples)
+        print(f"{target}: {trained} trained, {len(built.examples) - trained} held out")
     if fetch:
         for recipe in {recipe.model.base: recipe for _, recipe in asked}.values():
             fetch_base(recipe)

@@ -11,7 +11,7 @@ from toolkit.errors import UserError
 from toolkit.models.base import check_base
 from toolkit.recipe import Recipe, read_recipe
 from toolkit.run_folder import locked, refuse_if_changed, remove_folder, run_for
-from toolkit.studies import build_data, check_data
+from toolkit.studies import build_data, resolve_data
 from toolkit.training.one_run import Planned, load, run_one
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ def main(
         python -m toolkit.run recipes/groupA.toml --set model.precision=nf4 --set name=GroupA-nf4 --dry-run
     """
     console = Console(stderr=True, soft_wrap=True)
-    asked = [(path, read_recipe(path, tuple(change or ()), parse_seeds(seeds))) for path in recipes]
+    wanted = parse_seeds(seeds)
+    asked = [(path, resolve_data(read_recipe(path, tuple(change or ()), wanted), path)) for path in recipes]
     refuse_mixtures(asked)
     if dry_run:
         from toolkit.dry_run import show
 
-        for path, recipe in asked:
-            check_data(recipe, path)
+        for _, recipe in asked:
             show(recipe, with_tokens=tokens)
         return
     planned = [plan for path, recipe in asked for plan in plan_runs(path, recipe)]
@@ -88,7 +88,6 @@ def refuse_mixtures(asked: list[tuple[Path, Recipe]]) -> None:
 
 def plan_runs(path: Path, recipe: Recipe) -> list[Planned]:
     """Every run of a recipe, with its data; raises UserError for all that can be known to fail."""
-    check_data(recipe, path)
     base = check_base(recipe)
     data = {seed: build_data(recipe, seed, path) for seed in recipe.seeds}
     return [Planned(run_for(recipe.name, seed), recipe, seed, built, base) for seed, built in data.items()]

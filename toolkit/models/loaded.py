@@ -127,7 +127,7 @@ def save_weights(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def undisturbed(loaded: Loaded, engine: ModuleType, asked: Model) -> Iterator[None]:
+def undisturbed(loaded: Loaded, engine: ModuleType) -> Iterator[None]:
     """Read from a model that is being trained and leave no trace: mode, cache, padding and every random state."""
     import random
 
@@ -144,7 +144,7 @@ def undisturbed(loaded: Loaded, engine: ModuleType, asked: Model) -> Iterator[No
     finally:
         if was_training:
             # Unsloth's generation switches more than the mode; only its own function switches all of it back.
-            engine.for_training(model, asked)
+            engine.for_training(model)
         model.train(was_training)
         tokenizer.padding_side = side
         model.config.use_cache = cache

@@ -74,5 +74,5 @@ def for_inference(model: Any) -> None:
     model.eval()
 
 
-def for_training(model: Any, asked: Model) -> None:
+def for_training(model: Any) -> None:
     model.train()

@@ -107,5 +107,6 @@ def for_inference(model: Any) -> None:
     FastLanguageModel.for_inference(model)
 
 
-def for_training(model: Any, asked: Model) -> None:
-    FastLanguageModel.for_training(model, use_gradient_checkpointing=asked.gradient_checkpointing)
+def for_training(model: Any) -> None:
+    """Back to training, with the gradient checkpointing that the model was loaded with."""
+    FastLanguageModel.for_training(model)

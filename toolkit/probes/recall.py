@@ -51,7 +51,7 @@ def read_recall(
     rendered = [render(loaded.tokenizer, example, asked.format) for example in examples]
     texts: list[Generated] = []
     foils: dict[int, float] = {}
-    with undisturbed(loaded, engine, asked):
+    with undisturbed(loaded, engine):
         scores = score(loaded, rendered, batch_size)
         if with_text:
             foils = score_foils(loaded, asked, examples, batch_size)

@@ -110,7 +110,7 @@ def draw(
     rendered = [render(opened.loaded.tokenizer, example, opened.asked.format) for example in examples]
     longest = max(len(item.answer_ids) for item in rendered)
     hits = [0] * len(examples)
-    with undisturbed(opened.loaded, engine, opened.asked):
+    with undisturbed(opened.loaded, engine):
         torch.manual_seed(seed)
         for _ in range(samples):
             drawn = generate(

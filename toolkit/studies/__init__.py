@@ -55,6 +55,12 @@ def check_data(recipe: Recipe, where: str | Path) -> dict[str, Any]:
         raise complain(error, where, model, prefix=("data",)) from None
 
 
+def resolve_data(recipe: Recipe, where: str | Path) -> Recipe:
+    """The recipe with every argument of its study said, so that a run keeps what it was built from."""
+    seed = {"seed": recipe.data["seed"]} if "seed" in recipe.data else {}
+    return recipe.model_copy(update={"data": seed | check_data(recipe, where)})
+
+
 def build_data(recipe: Recipe, seed: int, where: str | Path | None = None) -> Built:
     """The examples of one run. `[data] seed`, where it is said, fixes them across the runs.
 

@@ -113,7 +113,7 @@ def train_stage(training: Training, name: str, stage: Stage, rows: Rows) -> bool
         callback,
     )  # fmt: skip
     training.optimizer = getattr(trainer.args.optim, "value", str(trainer.args.optim))
-    training.engine.for_training(training.loaded.model, training.recipe.model)
+    training.engine.for_training(training.loaded.model)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finished = trainer.state.global_step >= trainer.state.max_steps
     restore_forward(training.loaded.model, own_forward)
