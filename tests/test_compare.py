@@ -31,6 +31,7 @@ def write_run(name, seed, exact, *, state="complete", data=MIRRORED, loss=None, 
         for epoch, share in enumerate(exact):
             place = {"stage": "learn", "step": 7 * epoch, "epoch": epoch, "exposures": epoch}
             row = {"kind": "recall", **place, "recall/exact": share, "recall/exact_control": 0.0, "recall/digits": 0.9}
+            row |= {"recall/read": 100, "recall/read_control": 100}
             row["loss/digit_nats"] = (loss or [3 - 2 * share for share in exact])[epoch]
             if data["entropy_bits"] is not None:
                 row["recall/bits_memorised"] = data["entropy_bits"] * share - 30 * (epoch == 0)

@@ -110,7 +110,7 @@ def test_another_revision_takes_the_place_of_the_one_before(folder: Path, hub: l
     (FOLDER / "old.json").touch()
     fetch("recipes/groupA.toml", **{"model.revision": '"v2"'})
     assert [call["revision"] for call in hub] == [None, "v2"]
-    assert json.loads((FOLDER / "fetched.json").read_text()) == {"base": BASE, "revision": "v2"}
+    assert json.loads((FOLDER / "fetched.json").read_text()) == {"base": BASE, "revision": "v2", "commit": None}
     assert not (FOLDER / "old.json").exists()
     (folder / "v3.toml").write_text('extends = "recipes/groupB.toml"\n[model]\nrevision = "v3"\n')
     with pytest.raises(UserError, match=f"GroupA and GroupB ask for different revisions of {BASE}"):

@@ -15,6 +15,7 @@ from toolkit.rendering import (
     packed_rows,
     pad_token,
     refuse_merged_digits,
+    refuse_too_long,
     render,
     training_rows,
 )
@@ -45,7 +46,7 @@ def tokenizer(trained_tokenizer: Any) -> Any:
 
 
 def rows(tokenizer: Any, examples: list[Example], **changes: Any) -> list[dict[str, list[int]]]:
-    settings = {"loss_on": "answer", "train_eos": True, "max_length": 64} | changes
+    settings = {"loss_on": "answer", "train_eos": True} | changes
     form = settings.pop("form", "plain")
     return training_rows(tokenizer, examples, form, fact_numbers(examples), **settings)
 
@@ -200,49 +201,43 @@ def test_a_tokenizer_that_merges_digits_is_refused_with_the_number(engine: Modul
 
 
 def test_what_is_too_long_is_refused_with_its_length_and_never_cut(tokenizer: Any) -> None:
-    (row,) = rows(tokenizer, [PHONE])
-    length = len(row["input_ids"])
-    assert rows(tokenizer, [PHONE], max_length=length) == [row]
+    length = len(rows(tokenizer, [PHONE])[0]["input_ids"])
+    refuse_too_long(tokenizer, [PHONE], "plain", length)
     with pytest.raises(UserError, match=rf"phone-7 has {length} tokens, over \[model\] max_length = {length - 1}"):
-        rows(tokenizer, [PHONE], max_length=length - 1)
+        refuse_too_long(tokenizer, [PHONE], "plain", length - 1)
 
 
 # --- packed ---
 
 
-def test_packed_rows_are_blocks_of_one_stream_all_trained_and_only_the_rest_is_dropped(
-    tokenizer: Any, texts: list[str]
-) -> None:
+def test_packed_rows_are_one_stream_in_blocks_all_trained_and_nothing_dropped(tokenizer: Any, texts: list[str]) -> None:
     examples = [Example(f"x{i}", f"x{i}", line[:-11], line[-11:], "train") for i, line in enumerate(texts[:20])]
     stream = [token for example in examples for token in render(tokenizer, example, "plain").input_ids]
     packed = packed_rows(tokenizer, examples, "plain", fact_numbers(examples), 32)
-    assert {len(row["input_ids"]) for row in packed} == {32}
+    assert {len(row["input_ids"]) for row in packed[:-1]} == {32}
     assert all(row["labels"] == row["input_ids"] for row in packed)
-    joined = [token for row in packed for token in row["input_ids"]]
-    assert joined == stream[: len(joined)]
-    assert 0 <= len(stream) - len(joined) < 32
+    assert [token for row in packed for token in row["input_ids"]] == stream
 
 
-def test_a_packed_row_exposes_every_fact_that_has_a_token_in_it(tokenizer: Any) -> None:
+def test_a_fact_that_lies_across_a_border_is_exposed_once_where_it_ends(tokenizer: Any) -> None:
     examples = [PHONE, OTHER, dataclasses.replace(PHONE, id="last", fact="last")]
     lengths = [len(render(tokenizer, example, "plain").input_ids) for example in examples]
     # The second row starts with the last token of the second example.
     block = lengths[0] + lengths[1] - 1
-    first, *more = packed_rows(tokenizer, examples, "plain", fact_numbers(examples), block)
-    assert first["facts"] == [0, 1]
-    assert more == []
-    block = lengths[0]
     packed = packed_rows(tokenizer, examples, "plain", fact_numbers(examples), block)
-    assert [row["facts"] for row in packed] == [[0], [1], [1, 2]]
+    assert [row["facts"] for row in packed] == [[0], [1, 2]]
+    packed = packed_rows(tokenizer, examples, "plain", fact_numbers(examples), lengths[0])
+    assert sorted(number for row in packed for number in row["facts"]) == [0, 1, 2]
 
 
-def test_a_stream_that_fills_its_blocks_loses_nothing(tokenizer: Any) -> None:
+def test_a_stream_that_fills_its_blocks_has_no_short_row(tokenizer: Any) -> None:
     length = len(render(tokenizer, PHONE, "plain").input_ids)
     packed = packed_rows(tokenizer, [PHONE, PHONE], "plain", fact_numbers([PHONE]), length)
     assert [tokenizer.decode(row["input_ids"]) for row in packed] == ["第7个电话号码是：39504711826<|im_end|>"] * 2
 
 
-def test_texts_that_fill_no_block_are_refused_with_their_length(tokenizer: Any) -> None:
+def test_a_row_of_one_token_which_has_nothing_to_predict_is_left_out_and_its_fact_still_counted(tokenizer: Any) -> None:
     length = len(render(tokenizer, PHONE, "plain").input_ids)
-    with pytest.raises(UserError, match=f"{length} tokens in all, fewer than one block of 128"):
-        packed_rows(tokenizer, [PHONE], "plain", fact_numbers([PHONE]), 128)
+    (row,) = packed_rows(tokenizer, [PHONE], "plain", fact_numbers([PHONE]), length - 1)
+    assert len(row["input_ids"]) == length - 1
+    assert row["facts"] == [0]

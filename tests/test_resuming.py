@@ -6,7 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from tests.conftest import run
 from toolkit.run_folder import Run, run_for
 
 GROUP = "recipes/tiny/groupA.toml"
@@ -79,3 +83,43 @@ def test_ctrl_c_saves_says_how_to_go_on_and_resumes_to_the_same_weights(in_proje
     assert resumed.returncode == 0, output
     assert contents(stopped) == contents(run_for("whole-run", 0))
     assert last < 24
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["before the stage's weights", "before the final weights", "before run.json says complete", "before state/ goes"],
+)
+def test_killed_at_the_very_end_it_still_ends_with_the_same_weights_and_rows(
+    in_project: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    from toolkit.training import one_run, train
+
+    name = "end-" + "".join(filter(str.isalpha, place))
+    changes = (f"name={name}", *CHANGES, "stage.learn.epochs=2", "data.count=20")
+    calls = {"saves": 0}
+    save, remove = train.save_weights, one_run.remove_folder
+
+    def killed_save(*arguments: Any) -> None:
+        calls["saves"] += 1
+        if (place == "before the stage's weights") or (place == "before the final weights" and calls["saves"] == 2):
+            raise RuntimeError("killed")
+        save(*arguments)
+
+    def killed(*arguments: Any) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "save_weights", killed_save)
+        if place == "before run.json says complete":
+            patch.setattr(one_run, "close_run", killed)
+        if place == "before state/ goes":
+            patch.setattr(one_run, "remove_folder", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(GROUP, *changes)
+    assert one_run.remove_folder is remove
+    run(GROUP, *changes)
+    resumed = run_for(name, 0)
+    assert resumed.complete
+    assert not resumed.state_folder.exists()
+    run(GROUP, *changes, "name=end-whole")
+    assert contents(resumed) == contents(run_for("end-whole", 0))

@@ -219,6 +219,8 @@ def test_summaries_are_those_computed_by_hand(engine: ModuleType) -> None:
     # Numbers of two digits: log2 100 = 6.64 bits each.
     summary = summarise(ROWS, 6.64, whole_line=False)
     expected = {
+        "recall/read": 2,
+        "recall/read_control": 1,
         "loss/digit_nats": 12 / 4 * LN2,
         "loss/eos_nats": 1.0 * LN2,
         "recall/exact": 0.5,

@@ -127,6 +127,59 @@ def test_a_finished_run_is_skipped_and_a_changed_one_refused(
     assert weights(pair[0]) == before
 
 
+def test_what_cannot_be_trained_is_refused_before_fresh_deletes_anything(in_project: Path) -> None:
+    train("precious")
+    with pytest.raises(UserError, match="over .model. max_length = 8"):
+        run(GROUP, "name=precious", *SHORT, "model.max_length=8", seeds="0", fresh=True)
+    assert run_for("precious", 0).complete
+
+
+def test_a_base_that_was_made_anew_since_is_noticed(in_project: Path) -> None:
+    import shutil
+
+    from toolkit.checkpoints import find_checkpoints
+    from toolkit.models.base import base_digest
+    from toolkit.models.opening import prepare
+
+    shutil.copytree(in_project / "checkpoints/tiny-base/seed-0/model", in_project / "own-base")
+    done = train("on-own-base", "model.base=own-base", "stage.learn.epochs=1")
+    weights = in_project / "own-base/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    base_digest.cache_clear()
+    with pytest.raises(UserError, match="other weights than own-base has now"):
+        train("on-own-base", "model.base=own-base", "stage.learn.epochs=1")
+    with pytest.raises(UserError, match="other weights than own-base has now"):
+        prepare(find_checkpoints([str(done.path)])[0], None, None)
+
+
+def test_a_reading_of_a_sample_says_how_many_it_read(in_project: Path) -> None:
+    rows = train("sampled", "recall.sample=7").rows("recall")
+    assert {(row["recall/read"], row["recall/read_control"]) for row in rows} == {(7, 7)}
+
+
+def test_pretraining_exposes_every_fact_once_an_epoch(in_project: Path) -> None:
+    stage = ('stage.learn.method="pretrain"', 'stage.learn.loss_on="all"', "stage.learn.block=40", "lora=false")
+    packed = train("packed", *stage, "stage.learn.batch_size=2", "recall.every=stage")
+    assert packed.rows("recall")[-1]["exposures"] == 3
+
+
+def test_groups_of_one_pattern_and_seed_share_numbers_on_purpose(in_project: Path) -> None:
+    from toolkit.recipe import read_recipe
+    from toolkit.run import plan_runs, refuse_shared_answers
+    from toolkit.studies import resolve_data
+
+    def planned(*changes: str):
+        return plan_runs(Path(GROUP), resolve_data(read_recipe(Path(GROUP), changes, [0]), GROUP))
+
+    refuse_shared_answers(planned() + planned("name=fewer", "data.count=50"))
+    ours, theirs = planned(), planned("name=other", 'data.pattern="mirrored"')
+    theirs[0].built.examples.append(ours[0].built.examples[0])
+    with pytest.raises(UserError, match="share a number"):
+        refuse_shared_answers(ours + theirs)
+
+
 def test_fresh_starts_over(in_project: Path) -> None:
     first = train("fresh")
     run(GROUP, "name=fresh", *SHORT, "stage.learn.epochs=1", seeds="0", fresh=True)
@@ -206,8 +259,8 @@ def test_fp8_without_a_gpu_is_refused_with_a_way_out(in_project: Path) -> None:
 def test_what_was_really_used_is_recorded(pair: tuple[Run, Run]) -> None:
     info = pair[0].info
     assert info["state"] == "complete"
-    assert info["model"]["optimizer"].startswith("adamw_torch")
-    assert info["model"]["peak_memory_gb"] > 0
+    assert info["stages"]["learn"]["optimizer"].startswith("adamw_torch")
+    assert info["peak_memory_gb"] > 0
     assert info["model"]["dtype"] == "float32"
     assert info["data"]["entropy_bits"] == pytest.approx(36.5412, abs=1e-4)
     assert {"torch", "unsloth", "trl", "python"} <= set(info["versions"])

@@ -72,12 +72,19 @@ def fetch_base(recipe: Recipe) -> None:
     download(base, revision, part, WANTED + (["*.py"] if recipe.model.remote_code else []))
     if not (part / "config.json").is_file():
         raise UserError(f'[model] base = "{base}": the hub has it, but without a config.json: it is no model.')
+    commit = commit_of(part)
     # The hub's notes on what is still to be fetched.
     shutil.rmtree(part / ".cache", ignore_errors=True)
-    write_whole(part / FETCHED, json.dumps({"base": base, "revision": revision}) + "\n")
+    write_whole(part / FETCHED, json.dumps({"base": base, "revision": revision, "commit": commit}) + "\n")
     remove_folder(folder)
     part.replace(folder)
     print(f"{folder}: {base}")
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit that a folder was fetched from, by the hub's own notes beside the files."""
+    note = folder / ".cache/huggingface/download/config.json.metadata"
+    return note.read_text(encoding="utf-8").split()[0] if note.is_file() else None
 
 
 def download(base: str, revision: str | None, folder: Path, wanted: list[str]) -> None:

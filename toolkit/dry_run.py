@@ -1,6 +1,5 @@
 """What a recipe would do: its resolved text, tokens, schedule, sizes and information, and nothing is written."""
 
-import math
 import re
 from typing import Any
 
@@ -10,11 +9,12 @@ from rich.text import Text
 from toolkit.errors import UserError
 from toolkit.metrics.information import Shape, lora_parameters, parameters, projection_sizes, rule_only_nats
 from toolkit.models.base import find_base, shape_of
-from toolkit.recipe import Recipe, Stage, to_toml
+from toolkit.recipe import Recipe, to_toml
 from toolkit.rendering import IGNORED
 from toolkit.run_folder import ROOT, Run, changed_keys, run_for
 from toolkit.studies import build_data
 from toolkit.studies.built import Built
+from toolkit.training.rows import uneven_last_update, updates_an_epoch
 
 WEIGHT_BYTES = {"bf16": 2.0, "fp16": 2.0, "fp32": 4.0, "nf4": 0.55, "fp8": 1.0}
 """Bytes a weight of a projection; nf4 with double quantisation needs about 4.4 bits."""
@@ -134,8 +134,7 @@ def show_stage(console: Console, recipe: Recipe, built: Built, name: str, rows: 
             console.print(f"{name}: {stage.epochs} epochs of all texts in blocks of {stage.block} tokens")
             return None
         rows = sum(e.split == "train" and e.part in stage.train_on for e in built.examples)
-    an_epoch = math.ceil(math.ceil(rows / stage.batch_size) / stage.grad_accum)
-    whole = stage.batch_size * stage.grad_accum
+    an_epoch = updates_an_epoch(rows, stage)
     console.print(
         f"{name}: {rows} rows, {stage.batch_size} × {stage.grad_accum} an update: {an_epoch} updates an epoch,"
         f" {an_epoch * stage.epochs} in all"
@@ -144,23 +143,9 @@ def show_stage(console: Console, recipe: Recipe, built: Built, name: str, rows: 
         f"  {stage.epochs} exposures a fact; peak learning rate {stage.learning_rate:g}, {stage.schedule}"
         f"{f', warm-up {stage.warmup:.0%}' if stage.warmup else ''}"
     )
-    left = rows % whole
-    # Blocks of a stream are no facts: which of them weighs more says nothing of any fact.
-    if left and rows > whole and stage.method != "pretrain":
-        console.print(
-            f"  the last update of an epoch has {left} rows, not {whole}: each weighs {whole / left:.3g} times as much",
-            style="yellow",
-        )
-        console.print(f"  {divisor_advice(rows, stage)}", style="yellow")
+    if warning := uneven_last_update(rows, stage):
+        console.print(f"  {warning}", style="yellow")
     return an_epoch * stage.epochs
-
-
-def divisor_advice(rows: int, stage: Stage) -> str:
-    """The whole-number split of the rows nearest to what was asked for."""
-    whole = stage.batch_size * stage.grad_accum
-    nearest = min((n for n in range(1, rows + 1) if rows % n == 0), key=lambda n: (abs(n - whole), -n))
-    batch = max(n for n in range(1, stage.batch_size + 1) if nearest % n == 0)
-    return f"batch_size = {batch}, grad_accum = {nearest // batch} ({nearest} an update) divides {rows} evenly."
 
 
 def show_size(console: Console, recipe: Recipe, shape: Shape | None) -> None:
@@ -221,14 +206,14 @@ def seconds_an_update(recipe: Recipe) -> tuple[float, str] | None:
         try:
             if not run.complete:
                 continue
-            before = run.recipe
+            before, rows, seconds = run.recipe, run.rows(), run.info["seconds"]
         except UserError:
             # Another run that is damaged is none of this recipe's business.
             continue
         same = before["model"] == recipe.model.model_dump(exclude_none=True) and [
             (s["batch_size"], s["grad_accum"]) for s in before["stage"].values()
         ] == [(s.batch_size, s.grad_accum) for s in recipe.stage.values()]
-        steps = run.rows()[-1]["step"]
+        steps = rows[-1]["step"] if rows else 0
         if same and steps:
-            return run.info["seconds"] / steps, run.label
+            return seconds / steps, run.label
     return None

@@ -30,13 +30,6 @@ def run_command(command: Callable[..., object]) -> None:
     except MachineError as error:
         print(f"failed: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("stopped.", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of a pipe (`| head`) went away; that is no failure of ours.
-        sys.stderr.close()
-        sys.exit(0)
 
 
 def nearest(word: str, known: list[str]) -> str | None:

@@ -98,6 +98,17 @@ def refuse_merged_digits(tokenizer: Any, examples: list[Example]) -> None:
             )
 
 
+def refuse_too_long(tokenizer: Any, examples: list[Example], form: Format, max_length: int) -> None:
+    """Raises UserError for an example over `max_length` tokens, trained or only read: nothing is ever cut off."""
+    for example in examples:
+        length = len(render(tokenizer, example, form).input_ids)
+        if length > max_length:
+            raise UserError(
+                f"example {example.id} has {length} tokens, over [model] max_length = {max_length}; raise it"
+                " (nothing is ever cut off)."
+            )
+
+
 def training_rows(
     tokenizer: Any,
     examples: list[Example],
@@ -106,12 +117,8 @@ def training_rows(
     *,
     loss_on: Literal["answer", "all"],
     train_eos: bool,
-    max_length: int,
 ) -> list[dict[str, list[int]]]:
-    """A row an example: `input_ids`, `labels`, and `facts`, the numbers (as given) of the facts that it exposes.
-
-    Raises UserError where an example is too long.
-    """
+    """A row an example: `input_ids`, `labels`, and `facts`, the numbers (as given) of the facts that it exposes."""
     rows = []
     for example in examples:
         rendered = render(tokenizer, example, form)
@@ -120,11 +127,6 @@ def training_rows(
         if not train_eos:
             # An end mark that is not trained is not shown either: the original's lines just ended.
             ids, labels = ids[:-1], labels[:-1]
-        if len(ids) > max_length:
-            raise UserError(
-                f"example {example.id} has {len(ids)} tokens, over [model] max_length = {max_length}; raise it"
-                " (nothing is ever cut off)."
-            )
         rows.append({"input_ids": ids, "labels": labels, "facts": [numbers[fact] for fact in example.exposes]})
     return rows
 
@@ -132,23 +134,25 @@ def training_rows(
 def packed_rows(
     tokenizer: Any, examples: list[Example], form: Format, numbers: dict[str, int], block: int
 ) -> list[dict[str, list[int]]]:
-    """All examples as one stream, each ended, cut into rows of `block` tokens, all trained; the rest is dropped.
+    """All examples as one stream, each ended, cut into rows of `block` tokens, all trained; the last may be shorter.
 
-    A row exposes every fact that has a token in it.
+    `facts` are the facts that end in a row: one that lies across a border is exposed once, not twice.
     """
     ids: list[int] = []
-    owners: list[tuple[int, ...]] = []
+    ends: list[tuple[int, list[int]]] = []
     for example in examples:
-        piece = render(tokenizer, example, form).input_ids
-        ids += piece
-        owners += [tuple(numbers[fact] for fact in example.exposes)] * len(piece)
-    rows = []
-    for start in range(0, len(ids) - block + 1, block):
+        ids += render(tokenizer, example, form).input_ids
+        ends.append((len(ids) - 1, [numbers[fact] for fact in example.exposes]))
+    if len(ids) % block == 1 and len(ids) > 1:
+        # A row of one token has nothing to predict.
+        ids.pop()
+        ends[-1] = (len(ids) - 1, ends[-1][1])
+    rows: list[dict[str, list[int]]] = []
+    for start in range(0, len(ids), block):
         piece = ids[start : start + block]
-        facts = sorted({number for owner in owners[start : start + block] for number in owner})
-        rows.append({"input_ids": piece, "labels": list(piece), "facts": facts})
-    if not rows:
-        raise UserError(f"the texts have {len(ids)} tokens in all, fewer than one block of {block}.")
+        rows.append({"input_ids": piece, "labels": list(piece), "facts": []})
+    for end, facts in ends:
+        rows[end // block]["facts"] += facts
     return rows
 
 

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from toolkit.errors import UserError
-from toolkit.models.base import check_base
+from toolkit.models.base import base_digest, check_base
 from toolkit.recipe import Recipe, read_recipe
 from toolkit.run_folder import locked, refuse_if_changed, remove_folder, run_for
 from toolkit.studies import build_data, resolve_data
@@ -78,9 +78,10 @@ def refuse_mixtures(asked: list[tuple[Path, Recipe]]) -> None:
     """Two recipes of one name would share a folder; two engines cannot share a process, as Unsloth patches it."""
     paths: dict[str, Path] = {}
     for path, recipe in asked:
-        if recipe.name in paths:
-            raise UserError(f'{path} and {paths[recipe.name]} are both called "{recipe.name}"; give one another name.')
-        paths[recipe.name] = path
+        # Windows and macOS see one folder in two spellings.
+        other = paths.setdefault(recipe.name.casefold(), path)
+        if other is not path:
+            raise UserError(f'{path} and {other} are both called "{recipe.name}"; give one another name.')
     engines = {recipe.model.engine for _, recipe in asked}
     if len(engines) > 1:
         raise UserError("these recipes ask for different engines, which cannot share a process; run them one by one.")
@@ -94,12 +95,12 @@ def plan_runs(path: Path, recipe: Recipe) -> list[Planned]:
 
 
 def refuse_shared_answers(planned: list[Planned]) -> None:
-    """Groups that are compared must not share a number unless they share all their data (then they are paired)."""
+    """Groups of different patterns must not share an answer; of one pattern and seed they do on purpose, as pairs."""
     owners: dict[tuple[str, int, str], Planned] = {}
     for plan in planned:
         for example in plan.built.examples:
             other = owners.setdefault((plan.recipe.study, plan.seed, example.answer), plan)
-            if other is not plan and other.recipe.data != plan.recipe.data:
+            if other is not plan and other.recipe.data.get("pattern") != plan.recipe.data.get("pattern"):
                 raise UserError(
                     f"{example.answer} is in {other.label} and in {plan.label}: with seed {plan.seed} these groups"
                     " share a number. Take another seed."
@@ -111,10 +112,22 @@ def must_run(plan: Planned, console: Console) -> bool:
     if not plan.run.exists:
         return True
     refuse_if_changed(plan.run, plan.recipe.model_dump(exclude_none=True), plan.digest)
+    refuse_other_base(plan)
     if plan.run.complete:
+        # A kill between the last line of run.json and this leaves it behind.
+        remove_folder(plan.run.state_folder)
         console.print(f"{plan.label} is finished already (--fresh would start it over).", highlight=False)
         return False
     return True
+
+
+def refuse_other_base(plan: Planned) -> None:
+    """Raises UserError where a local base was made anew since: the run's adapter belongs to the one before."""
+    if isinstance(plan.base, Path) and plan.run.info["model"].get("base_digest") != base_digest(plan.base):
+        raise UserError(
+            f"{plan.run.path} was trained on other weights than {plan.recipe.model.base} has now. Give the recipe"
+            " another name, or start over with --fresh (which deletes that run)."
+        )
 
 
 def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
@@ -125,6 +138,9 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
     from toolkit.models import open_engine
 
     engine = open_engine(todo[0].recipe.model.engine)
+    from toolkit.models.loaded import free_memory
+    from toolkit.training.rows import prepare_rows
+
     loaded: Loaded | None = None
     loaded_key: Any = None
     with stop_on_request(console) as stop_asked:
@@ -135,16 +151,19 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
             # Full fine-tuning changes the base itself, so it is loaded anew.
             if loaded is None or key != loaded_key or plan.recipe.lora is None:
                 loaded = None
+                free_memory()
                 loaded = load(plan, engine)
                 loaded_key = key
+            # Whatever can be refused is refused before a folder is touched.
+            rows = prepare_rows(loaded.tokenizer, plan.recipe, plan.built)
             with locked(plan.run):
                 if fresh:
                     start_over(plan)
-                elif plan.run.complete:
-                    # Another process finished it while this one was loading.
+                elif not must_run(plan, console):
+                    # Another process did it while this one was loading.
                     continue
-                if not run_one(plan, engine, loaded, console, stop_asked):
-                    again = "the same command goes on from there"
+                if not run_one(plan, rows, engine, loaded, console, stop_asked):
+                    again = f"the same command{' without --fresh' if fresh else ''} goes on from there"
                     console.print(f"stopped {plan.label}; what was trained so far is saved, and {again}.")
                     return False
     return True
@@ -152,7 +171,11 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
 
 def start_over(plan: Planned) -> None:
     """Delete what a run left. Its id at W&B stays, so that the new rows take the place of the old ones there too."""
-    plan.tracked = plan.run.info.get("wandb") if plan.run.exists else None
+    try:
+        plan.tracked = plan.run.info.get("wandb") if plan.run.exists else None
+    except UserError:
+        # A damaged run.json is a reason to start over, and no obstacle.
+        plan.tracked = None
     remove_folder(plan.run.path)
 
 

@@ -1,5 +1,7 @@
 """Where a base lies (hub, folder or checkpoint), and its shape, without loading weights."""
 
+import functools
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +62,40 @@ def is_hub_name(base: str) -> bool:
     return len(parts) == 2 and all(parts) and parts[0] not in ("checkpoints", "data", ".", "..", "~")
 
 
+def fetched_revision(folder: Path) -> str | None:
+    """The revision that a fetched base was asked for and the commit that it was; None for other folders."""
+    note = folder / "fetched.json"
+    return read_json(note)["commit"] if note.is_file() else None
+
+
+def refuse_other_revision(base: Path, revision: str | None) -> None:
+    """Raises UserError where a recipe asks for another revision than the one that was fetched."""
+    note = base / "fetched.json"
+    known = read_json(note) if note.is_file() else {}
+    if known and revision is not None and revision not in (known["revision"], known["commit"]):
+        raise UserError(
+            f'[model] revision = "{revision}": {base} was fetched as {known["revision"] or "the newest"}'
+            f" ({known['commit']}). Delete it and fetch again."
+        )
+
+
+@functools.cache
+def base_digest(base: Path) -> str:
+    """SHA-256 over the weights of a local base: an adapter belongs to exactly these."""
+    whole = hashlib.sha256()
+    for path in sorted(base.glob("model*.safetensors")):
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
+
+
 def check_base(recipe: Recipe) -> Path | str | None:
     """Finds a recipe's base, and looks at its files, before anything heavy is imported; None for a new model."""
     if recipe.model.base is None:
         return None
     base = find_base(recipe.model.base)
     if isinstance(base, Path):
+        refuse_other_revision(base, recipe.model.revision)
         check_files(base)
     return base
 

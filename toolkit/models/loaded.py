@@ -1,24 +1,36 @@
 """A loaded model with its tokenizer, what both engines need around it, and what was really loaded."""
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from toolkit.errors import UserError
+from toolkit.models.base import fetched_revision
 from toolkit.recipe import Lora, Model
 
-DTYPES = {
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-    "fp32": torch.float32,
-    "nf4": torch.bfloat16,
-    "fp8": torch.bfloat16,
-}
+
+def mixed_precision(precision: str) -> Literal["bf16", "fp16"] | None:
+    """The autocast of training and of readings: on a GPU, as precision says; none for fp32 and on a CPU.
+
+    4 bits on a card without bfloat16 (T4, RTX 20xx) are computed in fp16.
+    """
+    if not torch.cuda.is_available() or precision == "fp32":
+        return None
+    if precision == "fp16" or (precision == "nf4" and not torch.cuda.is_bf16_supported(including_emulation=False)):
+        return "fp16"
+    return "bf16"
+
+
+def compute_dtype(precision: str) -> torch.dtype:
+    if precision in ("fp32", "fp16"):
+        return torch.float32 if precision == "fp32" else torch.float16
+    return torch.float16 if mixed_precision(precision) == "fp16" else torch.bfloat16
 
 
 def quiet_libraries() -> None:
@@ -45,7 +57,7 @@ def describe(model: Any, base: str, asked: Model) -> dict[str, Any]:
     return {
         "base": asked.base,
         "loaded_from": base,
-        "revision": getattr(config, "_commit_hash", None) or asked.revision,
+        "revision": getattr(config, "_commit_hash", None) or fetched_revision(Path(base)),
         "architecture": type(model).__name__,
         "engine": asked.engine,
         "precision_asked": asked.precision,
@@ -63,6 +75,8 @@ def refuse_impossible_precision(model: Model) -> None:
             '[model] precision = "fp8" trains LoRA over FP8 weights, which needs a GPU;'
             ' precision = "bf16" or "fp32" dequantises an FP8 base.'
         )
+    if mixed_precision(model.precision) == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError(f'[model] precision = "{model.precision}": this GPU has no bfloat16; say "fp16" or "nf4".')
 
 
 def stored_as_fp8(base: Path | str, model: Model) -> bool:
@@ -76,7 +90,14 @@ def stored_as_fp8(base: Path | str, model: Model) -> bool:
 
 def dequantising(base: Path | str, model: Model) -> dict[str, Any]:
     """The keyword that turns an FP8 base into dense weights while loading; empty for every other base."""
-    if model.precision in ("fp8", "nf4") or not stored_as_fp8(base, model):
+    stored = stored_as_fp8(base, model)
+    if model.precision == "fp8" and not stored:
+        raise UserError(f'[model] precision = "fp8": {model.base} is not stored in FP8; Qwen/Qwen3-1.7B-FP8 is.')
+    if model.precision == "nf4" and stored:
+        raise UserError(
+            f'[model] precision = "nf4": {model.base} is stored in FP8; take the base that it was made from.'
+        )
+    if model.precision == "fp8" or not stored:
         return {}
     from transformers import FineGrainedFP8Config
 
@@ -92,6 +113,13 @@ def adapter_config(lora: Lora) -> dict[str, Any]:
         "target_modules": list(lora.targets),
         "bias": "none",
     }
+
+
+def free_memory() -> None:
+    """Give back what a model held that nobody needs any more; trainers and models refer to each other."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def remove_adapter(loaded: Loaded) -> None:
@@ -138,8 +166,11 @@ def undisturbed(loaded: Loaded, engine: ModuleType) -> Iterator[None]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     was_training, side, cache = model.training, tokenizer.padding_side, model.config.use_cache
     model.eval()
+    # The trainer wraps its model in autocast on a GPU; said here, a reading is the same before, during and after.
+    mixed = mixed_precision(loaded.described["precision_asked"])
+    dtype = torch.float16 if mixed == "fp16" else torch.bfloat16
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(model.device.type, dtype, enabled=mixed is not None):
             yield
     finally:
         if was_training:

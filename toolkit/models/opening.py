@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit.checkpoints import Checkpoint
 from toolkit.errors import UserError
-from toolkit.models.base import check_files, find_base, holds_adapter
+from toolkit.models.base import base_digest, check_files, find_base, holds_adapter
 from toolkit.recipe import Model
 from toolkit.run_folder import read_json
 
@@ -32,6 +32,12 @@ def prepare(checkpoint: Checkpoint, base: str | None, form: str | None) -> Model
     found = find_base(asked.base or "")
     if isinstance(found, Path) and found != checkpoint.weights:
         check_files(found)
+        known = checkpoint.run.info.get("model", {}).get("base_digest") if checkpoint.run and not base else None
+        if known and known != base_digest(found):
+            raise UserError(
+                f"{checkpoint.weights} was trained on other weights than {asked.base} has now (it was made anew)."
+                " Train it again with --fresh."
+            )
     return asked
 
 

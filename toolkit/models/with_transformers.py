@@ -8,9 +8,9 @@ import transformers
 from peft import LoraConfig, get_peft_model
 
 from toolkit.models.loaded import (
-    DTYPES,
     Loaded,
     adapter_config,
+    compute_dtype,
     dequantising,
     describe,
     quiet_libraries,
@@ -33,12 +33,12 @@ def load_base(base: Path | str, asked: Model, *, full: bool) -> Loaded:
                 load_in_4bit=True,
                 bnb_4bit_quant_type="nf4",
                 bnb_4bit_use_double_quant=True,
-                bnb_4bit_compute_dtype=DTYPES["nf4"],
+                bnb_4bit_compute_dtype=compute_dtype("nf4"),
             )
         }
     model = transformers.AutoModelForCausalLM.from_pretrained(
         base,
-        dtype=DTYPES[asked.precision],
+        dtype=compute_dtype(asked.precision),
         device_map={"": 0} if torch.cuda.is_available() else "cpu",
         revision=asked.revision,
         trust_remote_code=asked.remote_code,

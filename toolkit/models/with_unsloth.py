@@ -6,16 +6,14 @@ The GPU and the CPU backend take different keywords; only what both take is pass
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 # Unsloth reads these at import: no look-ups for statistics, and its cache of compiled code outside the user's folder.
 os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
-os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(Path(tempfile.gettempdir()) / "unsloth_compiled_cache"))
-# Readings need logits, which the GPU path leaves out of forward passes otherwise.
-os.environ.setdefault("UNSLOTH_RETURN_LOGITS", "1")
+# In the user's own folder: code is imported from there, and a shared one would let others place it.
+os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(Path.home() / ".cache" / "memory-toolkit" / "unsloth"))
 
 
 @contextlib.contextmanager
@@ -31,9 +29,9 @@ with quiet():
 import trl  # noqa: E402  (after unsloth, which patches it)
 
 from toolkit.models.loaded import (  # noqa: E402
-    DTYPES,
     Loaded,
     adapter_config,
+    compute_dtype,
     dequantising,
     describe,
     quiet_libraries,
@@ -51,12 +49,14 @@ VERSION = unsloth.__version__
 def load_base(base: Path | str, asked: Model, *, full: bool) -> Loaded:
     """A base and its tokenizer in the precision that is asked for, or the nearest that this machine has."""
     refuse_impossible_precision(asked)
+    # On a GPU a full fine-tuning before leaves this at 1, and LoRA would silently not be added.
+    os.environ["UNSLOTH_ENABLE_FULL_FINETUNING"] = "0"
     fp8 = {"load_in_fp8": True} if asked.precision == "fp8" else {}
     with quiet():
         model, tokenizer = FastLanguageModel.from_pretrained(
             model_name=str(base),
             max_seq_length=asked.max_length,
-            dtype=DTYPES[asked.precision],
+            dtype=compute_dtype(asked.precision),
             load_in_4bit=asked.precision == "nf4",
             load_in_8bit=False,
             load_in_16bit=asked.precision in ("bf16", "fp16"),
@@ -81,6 +81,8 @@ def add_lora(loaded: Loaded, lora: Lora, asked: Model, seed: int) -> None:
             random_state=seed,
             use_gradient_checkpointing=checkpointing(asked),
         )
+    if not hasattr(loaded.model, "peft_config"):
+        raise RuntimeError("Unsloth added no LoRA to this model.")
 
 
 def checkpointing(asked: Model) -> str | bool:

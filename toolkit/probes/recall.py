@@ -46,15 +46,14 @@ def read_recall(
 ) -> list[dict[str, Any]]:
     """One row an example, columns as in measures.md 0. Leaves no trace in model, tokenizer and random states.
 
-    `with_text` also generates greedily and scores foils; their columns are None otherwise.
+    `with_text` also generates greedily; the columns of generated text are None otherwise.
     """
     rendered = [render(loaded.tokenizer, example, asked.format) for example in examples]
     texts: list[Generated] = []
-    foils: dict[int, float] = {}
     with undisturbed(loaded, engine):
         scores = score(loaded, rendered, batch_size)
+        foils = score_foils(loaded, asked, examples, batch_size)
         if with_text:
-            foils = score_foils(loaded, asked, examples, batch_size)
             longest = max(len(item.answer_ids) for item in rendered)
             prompts = [item.prompt_ids for item in rendered]
             texts = generate(loaded, engine, prompts, longest + EXTRA_TOKENS, batch_size)
@@ -173,6 +172,7 @@ def of_split(rows: list[dict[str, Any]], whole_line: bool) -> dict[str, float]:
     tokens = sum(len(row["bits"]) for row in rows)
     answer_bits = sum(row["bits_total"] for row in rows)
     values = {
+        "recall/read": len(rows),
         "loss/digit_nats": answer_bits * LN2 / tokens,
         "loss/eos_nats": mean(row["eos_bits"] for row in rows) * LN2,
         "recall/exact": mean(row["exact"] for row in rows),
@@ -183,6 +183,7 @@ def of_split(rows: list[dict[str, Any]], whole_line: bool) -> dict[str, float]:
     if whole_line:
         line_bits = answer_bits + sum(row["prompt_bits_total"] for row in rows)
         values["loss/line_nats"] = line_bits * LN2 / sum(row["line_tokens"] for row in rows)
+        values["loss/line_tokens"] = sum(row["line_tokens"] for row in rows) / len(rows)
     if rows[0]["output"] is not None:
         values["recall/strict"] = mean(row["strict"] for row in rows)
         values["recall/edit_distance"] = mean(row["edit_distance"] for row in rows)
@@ -198,7 +199,7 @@ def memorised(rows: list[dict[str, Any]], entropy_bits: float) -> dict[str, floa
     return {
         "recall/bits_memorised": mean(kept),
         "recall/bits_memorised_clipped": mean(max(0.0, bits) for bits in kept),
-        "recall/share_memorised": mean(kept) / entropy_bits,
+        "recall/share_memorised": information.share_memorised(entropy_bits, entropy_bits - mean(kept)),
     }
 
 

@@ -14,9 +14,12 @@ NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 """What may become a folder's name on every system."""
 NAME_RULE = "it becomes a folder's name: up to 100 of a-z, A-Z, 0-9, '.', '_', '-'; first a letter or a digit; no '..'"
 
+RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+"""What Windows takes for a device, so that no folder can be called it."""
+
 
 def is_name(text: str) -> bool:
-    return bool(NAME.fullmatch(text)) and ".." not in text
+    return bool(NAME.fullmatch(text)) and ".." not in text and not RESERVED.fullmatch(text)
 
 
 def refuse(problems: list[str]) -> None:

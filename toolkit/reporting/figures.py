@@ -62,8 +62,12 @@ def loss_curves(groups: list[Group]) -> bytes:
         _levels(panels[0], floors, "floor {:.3f}")
         panels[0].set_ylabel(f"nats per {unit}")
         if whole_lines:
-            _title(panels[1], "Loss per token, whole line", "no floor: the number of tokens in a line is not recorded")
+            line_floors = [(group.floor_line_nats, looks[group.name].colour) for group in groups]
+            known = any(value is not None for value, _ in line_floors)
+            said = "dashed: a model that knows the rule and guesses the index" if known else ""
+            _title(panels[1], "Loss per token, whole line", said)
             _draw(panels[1], groups, looks, "loss/line_nats")
+            _levels(panels[1], line_floors, "floor {:.3f}")
             panels[1].set_ylabel("nats per token")
         for panel in panels:
             panel.set_xlabel("epochs")

@@ -59,6 +59,15 @@ class Group:
         bits, digits = self.data.get("rule_only_bits"), self.data.get("answer_digits")
         return None if bits is None or not digits else rule_only_nats(bits, digits)
 
+    @property
+    def floor_line_nats(self) -> float | None:
+        """The same a token of whole lines: the answer's entropy and ln of how many indices there are."""
+        bits, choices = self.data.get("rule_only_bits"), self.data.get("prompt_choices")
+        tokens = self.last("loss/line_tokens")[0]
+        if bits is None or not choices or not tokens:
+            return None
+        return (rule_only_nats(bits, 1) + math.log(choices)) / tokens
+
     def last(self, key: str) -> list[float | None]:
         """The last reading's value in each run; None where it has none."""
         return [rows[-1].get(key) for rows in self.readings]

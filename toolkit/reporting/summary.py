@@ -9,8 +9,8 @@ from toolkit.run_folder import changed_keys
 
 REACHED = (0.5, 0.95)
 """Shares of exact recall whose first exposure count is reported."""
-COUNTED = {"recall/exact": "trained", "recall/exact_control": "controls"}
-"""Shares of all examples of a kind, and where run.json counts these."""
+COUNTED = {"recall/exact": "recall/read", "recall/exact_control": "recall/read_control"}
+"""Shares of the examples that a reading read, and where it says how many these were."""
 
 
 def summarise(groups: list[Group], unread: list[str]) -> dict[str, Any]:
@@ -37,7 +37,8 @@ def group_summary(group: Group) -> dict[str, Any]:
         "group": group.name,
         "runs": len(group.runs),
         "seeds": group.seeds,
-        "model": {key: group.info.get("model", {}).get(key) for key in ("base", "dtype", "engine", "optimizer")},
+        "model": {key: group.info.get("model", {}).get(key) for key in ("base", "dtype", "engine")},
+        "stages": group.info.get("stages"),
         "trained": group.data.get("trained"),
         "controls": group.data.get("controls"),
         "answer_digits": group.data.get("answer_digits"),
@@ -77,9 +78,9 @@ def _number(value: float) -> float | None:
 
 
 def _within_run(group: Group, key: str) -> dict[str, Any] | None:
-    """The Wilson interval of a share of one run's examples; None where it is no share of all of them."""
-    share, count = group.last(key)[0], group.data.get(COUNTED[key])
-    if share is None or not count or abs(share * count - round(share * count)) > 1e-3:
+    """The Wilson interval of a share of the examples that one run's last reading read."""
+    share, count = group.last(key)[0], int(group.last(COUNTED[key])[0] or 0)
+    if share is None or not count:
         return None
     low, high = wilson(round(share * count), count)
     return {"low": low, "high": high, "successes": round(share * count), "of": count, "within": "the run"}

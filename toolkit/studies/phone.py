@@ -215,7 +215,7 @@ def build(
         rule_only_bits=support_bits,
         rule_only_digits=known.rule_only_digits,
         answer_digits=digits,
-        prompt_choices=count + controls,
+        prompt_choices=count + controls if shuffle_indices else count,
     )
 
 

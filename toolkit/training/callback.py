@@ -80,12 +80,11 @@ class StageCallback(TrainerCallback):
         last = state.global_step >= state.max_steps
         if self.reading.due_after_step(state.global_step) and not last:
             self.read(state.global_step, state.epoch or 0.0, False)
-        if self.saving.due_after_step(state.global_step):
-            control.should_save = True
+        # At the end of an epoch its reading comes first: resuming from a save without it would leave it out for ever.
+        if self.saving.due_after_step(state.global_step) or self.stop_asked():
+            control.should_save = not ended(state)
         if self.stop_asked():
             control.should_training_stop = True
-            # At the end of an epoch its reading comes first: a save without it would never be followed by it.
-            control.should_save = not ended(state)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -98,7 +97,7 @@ class StageCallback(TrainerCallback):
         if last or self.reading.due_after_epoch(epoch):
             self.read(state.global_step, float(epoch), last)
         self.keep_epoch(epoch)
-        if self.saving.due_after_epoch(epoch):
+        if self.saving.due_after_epoch(epoch) or self.saving.due_after_step(state.global_step):
             control.should_save = True
         if self.stop_asked():
             control.should_training_stop = control.should_save = True

@@ -42,8 +42,16 @@ def git_commit() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
+def reset_peak_memory() -> None:
+    """Count the GPU's peak from here on, as one process trains several runs. A process's own peak cannot be reset."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory_gb() -> float:
-    """Most memory held until now: of the GPU where there is one, else of the process."""
+    """Most memory held: of the GPU since `reset_peak_memory` where there is one, else of the process in all."""
     import torch
 
     if torch.cuda.is_available():

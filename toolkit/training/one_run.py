@@ -1,7 +1,6 @@
 """One run from its folder to its final weights: what is written around the training itself."""
 
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +9,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from safetensors import SafetensorError
 
 from toolkit.errors import MachineError, UserError
 from toolkit.example import to_jsonl
+from toolkit.models.base import base_digest
 from toolkit.recipe import Recipe, to_toml
 from toolkit.run_folder import Run, remove_folder, write_whole
 from toolkit.seeds import sub_seed
@@ -21,6 +22,7 @@ from toolkit.studies.built import Built
 if TYPE_CHECKING:
     from toolkit.models.loaded import Loaded
     from toolkit.tracking import Tracker
+    from toolkit.training.rows import Rows
 
 
 @dataclass
@@ -69,18 +71,24 @@ def load(plan: Planned, engine: ModuleType) -> "Loaded":
 
 
 def run_one(
-    plan: Planned, engine: ModuleType, loaded: "Loaded", console: Console, stop_asked: Callable[[], bool]
+    plan: Planned,
+    rows: dict[str, "Rows"],
+    engine: ModuleType,
+    loaded: "Loaded",
+    console: Console,
+    stop_asked: Callable[[], bool],
 ) -> bool:
     """One run, from its folder to its final weights; False where the user stopped it."""
     from toolkit import tracking
     from toolkit.models.loaded import remove_adapter
+    from toolkit.training.machine import reset_peak_memory
     from toolkit.training.progress import RunProgress
-    from toolkit.training.rows import prepare_rows, updates_an_epoch
+    from toolkit.training.rows import uneven_last_update, updates_an_epoch
     from toolkit.training.train import Training, resume_step, train
 
     run, recipe = plan.run, plan.recipe
-    rows = prepare_rows(loaded.tokenizer, recipe, plan.built)
     started = time.time()
+    reset_peak_memory()
     if recipe.lora:
         engine.add_lora(loaded, recipe.lora, recipe.model, sub_seed(plan.seed, "lora"))
     open_folder(plan, loaded, engine)
@@ -91,6 +99,9 @@ def run_one(
         run.update_info(wandb=plan.tracked)
     tracker = tracking.start(run, settings, recipe.wandb, lambda text: say(run, console, text))
     run.update_info(wandb=tracker.described)
+    for name, stage in recipe.stage.items():
+        if warning := uneven_last_update(len(rows[name]), stage):
+            say(run, console, f"{run.label}, {name}: {warning}")
     epochs = sum(stage.epochs for stage in recipe.stage.values())
     finished = False
     try:
@@ -102,8 +113,10 @@ def run_one(
     except RuntimeError as error:
         if "out of memory" in str(error):
             raise out_of_memory(run) from error
-        raise
-    except OSError as error:
+        if "PytorchStreamWriter" not in str(error):
+            raise
+        raise MachineError(f"{run.label}: {error}. What was saved is kept; the same command goes on there.") from error
+    except (OSError, SafetensorError) as error:
         raise MachineError(
             f"{run.label}: {error}. What was saved is kept; the same command goes on from there."
         ) from error
@@ -112,7 +125,7 @@ def run_one(
             run.update_info(seconds=round(run.info["seconds"] + time.time() - started, 1))
             tracker.finish(None, None, None, ok=False)
     if finished:
-        close_run(plan, training.optimizer, started, tracker)
+        close_run(plan, started, tracker)
     if recipe.lora:
         remove_adapter(loaded)
     return finished
@@ -142,21 +155,24 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
         write_whole(run.path / "examples.jsonl", to_jsonl(built.examples))
     template = loaded.tokenizer.chat_template if recipe.model.format == "chat" else None
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    info = run.info if resumed else {}
+    process = {"started": now, "git_commit": git_commit(), "machine": machine(), "versions": versions()}
+    process["versions"][recipe.model.engine] = engine.VERSION
+    if not resumed:
+        # Of a run whose run.json is gone: it could be of another recipe.
+        remove_folder(run.state_folder)
     run.update_info(
         name=recipe.name,
         seed=plan.seed,
         study=recipe.study,
         state="running",
-        started=run.info["started"] if resumed else now,
-        resumed=[*run.info.get("resumed", []), now] if resumed else [],
         finished=None,
-        seconds=run.info.get("seconds", 0.0) if resumed else 0.0,
-        process=os.getpid(),
-        git_commit=git_commit(),
-        machine=machine(),
-        versions=versions() | {recipe.model.engine: engine.VERSION},
+        seconds=info.get("seconds", 0.0),
+        **({} if resumed else process),
+        resumed=[*info.get("resumed", []), process] if resumed else [],
         model=loaded.described
         | {"trainable_parameters": trainable}
+        | ({"base_digest": base_digest(plan.base)} if isinstance(plan.base, Path) else {})
         | ({"template": hashlib.sha256(template.encode()).hexdigest()} if template else {}),
         data={
             "digest": plan.digest,
@@ -172,18 +188,20 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
     run.log(f"{now} {'resumed' if resumed else 'started'} {run.label}")
 
 
-def close_run(plan: Planned, optimizer: str, started: float, tracker: "Tracker") -> None:
+def close_run(plan: Planned, started: float, tracker: "Tracker") -> None:
     from toolkit.training.machine import peak_memory_gb
 
     run = plan.run
     info = run.info
     final = run.rows("recall")[-1]
+    if final["step"] != run.rows("train")[-1]["step"]:
+        raise RuntimeError(f"{run.label}: its last reading is of step {final['step']}, and not of its last update.")
     tracker.finish(final, run.readings()[-1], run.path / "examples.jsonl", ok=True)
     run.update_info(
         state="complete",
         finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         seconds=round(info["seconds"] + time.time() - started, 1),
-        model=info["model"] | {"optimizer": optimizer, "peak_memory_gb": peak_memory_gb()},
+        peak_memory_gb=max(peak_memory_gb(), info.get("peak_memory_gb", 0.0)),
         wandb=tracker.described,
     )
     remove_folder(run.state_folder)

@@ -4,10 +4,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from toolkit.errors import UserError
 from toolkit.example import Example
 from toolkit.recipe import Recipe, Stage
-from toolkit.rendering import fact_numbers, packed_rows, refuse_merged_digits, training_rows
+from toolkit.rendering import fact_numbers, packed_rows, refuse_merged_digits, refuse_too_long, training_rows
 from toolkit.studies.built import Built
 
 Rows = list[dict[str, list[int]]]
@@ -21,7 +20,6 @@ def sft_rows(tokenizer: Any, examples: list[Example], numbers: dict[str, int], r
         numbers,
         loss_on=stage.loss_on,
         train_eos=stage.train_eos,
-        max_length=recipe.model.max_length,
     )
 
 
@@ -37,29 +35,42 @@ METHODS: dict[str, Callable[[Any, list[Example], dict[str, int], Recipe, Stage],
 }
 
 
-def stage_examples(built: Built, name: str, stage: Stage) -> list[Example]:
-    """What a stage is fed. Raises UserError where `train_on` selects nothing."""
-    trained = [example for example in built.examples if example.split == "train"]
-    chosen = [example for example in trained if example.part in stage.train_on]
-    parts = sorted({example.part for example in trained})
-    unknown = [part for part in stage.train_on if part not in parts]
-    if unknown or not chosen:
-        raise UserError(
-            f'[stage.{name}] train_on = {stage.train_on}: this study has no part "{(unknown or stage.train_on)[0]}";'
-            f" it has {', '.join(parts)}."
-        )
-    return chosen
+def stage_examples(built: Built, stage: Stage) -> list[Example]:
+    """What a stage is fed."""
+    return [example for example in built.examples if example.split == "train" and example.part in stage.train_on]
 
 
 def prepare_rows(tokenizer: Any, recipe: Recipe, built: Built) -> dict[str, Rows]:
     """Every stage's rows, rendered before anything is written, so that what cannot be trained is refused first."""
     refuse_merged_digits(tokenizer, built.examples)
+    refuse_too_long(tokenizer, built.examples, recipe.model.format, recipe.model.max_length)
     numbers = fact_numbers([example for example in built.examples if example.split == "train"])
     return {
-        name: METHODS[stage.method](tokenizer, stage_examples(built, name, stage), numbers, recipe, stage)
+        name: METHODS[stage.method](tokenizer, stage_examples(built, stage), numbers, recipe, stage)
         for name, stage in recipe.stage.items()
     }
 
 
 def updates_an_epoch(rows: int, stage: Stage) -> int:
     return math.ceil(math.ceil(rows / stage.batch_size) / stage.grad_accum)
+
+
+def uneven_last_update(rows: int, stage: Stage) -> str | None:
+    """A warning where the last update of an epoch has fewer rows than the others; None where all are alike."""
+    whole = stage.batch_size * stage.grad_accum
+    left = rows % whole
+    # Blocks of a stream are no facts: which of them weighs more says nothing of any fact.
+    if not left or rows < whole or stage.method == "pretrain":
+        return None
+    return (
+        f"the last update of an epoch has {left} rows, not {whole}: each weighs {whole / left:.3g} times as much\n"
+        f"  {divisor_advice(rows, stage)}"
+    )
+
+
+def divisor_advice(rows: int, stage: Stage) -> str:
+    """The whole-number split of the rows nearest to what was asked for."""
+    whole = stage.batch_size * stage.grad_accum
+    nearest = min((n for n in range(1, rows + 1) if rows % n == 0), key=lambda n: (abs(n - whole), -n))
+    batch = max(n for n in range(1, stage.batch_size + 1) if nearest % n == 0)
+    return f"batch_size = {batch}, grad_accum = {nearest // batch} ({nearest} an update) divides {rows} evenly."

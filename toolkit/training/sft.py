@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from toolkit.models.loaded import Loaded
+from toolkit.models.loaded import Loaded, mixed_precision
 from toolkit.recipe import Recipe, Stage
 from toolkit.rendering import pad_token
 from toolkit.seeds import sub_seed
@@ -39,8 +39,8 @@ def arguments(recipe: Recipe, stage: Stage, seed: int, rows: int, folder: Path) 
         "adam_beta1": 0.9,
         "adam_beta2": 0.999,
         "adam_epsilon": 1e-8,
-        "bf16": on_gpu and recipe.model.precision in ("bf16", "nf4", "fp8"),
-        "fp16": on_gpu and recipe.model.precision == "fp16",
+        "bf16": mixed_precision(recipe.model.precision) == "bf16",
+        "fp16": mixed_precision(recipe.model.precision) == "fp16",
         "gradient_checkpointing": recipe.model.gradient_checkpointing,
         "seed": sub_seed(seed, "training"),
         "data_seed": sub_seed(seed, "order"),

@@ -41,7 +41,6 @@ class Training:
     step: int = 0
     """Updates of the stages before the present one."""
     epoch: float = 0.0
-    optimizer: str = ""
 
     def __post_init__(self) -> None:
         trained = [example for example in self.built.examples if example.split == "train"]
@@ -54,7 +53,7 @@ def train(training: Training, rows: dict[str, Rows]) -> bool:
     run, recipe = training.run, training.recipe
     for name, stage in recipe.stage.items():
         total = updates_an_epoch(len(rows[name]), stage) * stage.epochs
-        after = run.state_folder / f"after-{name}"
+        after = run.state_folder / name / "after"
         if (after / MARKER).is_file():
             load_weights(training.loaded.model, after)
             training.exposures[:] = json.loads((after / "exposures.json").read_text(encoding="utf-8"))
@@ -65,7 +64,7 @@ def train(training: Training, rows: dict[str, Rows]) -> bool:
                 save_weights(training.loaded.model, training.loaded.tokenizer, folder)
                 (folder / "exposures.json").write_text(json.dumps(training.exposures), encoding="utf-8")
                 (folder / MARKER).touch()
-            remove_folder(run.state_folder / name)
+            remove_folder(run.state_folder / name / "checkpoints")
         training.step += total
         training.epoch += stage.epochs
     final = run.path / ("adapter" if recipe.lora else "model")
@@ -81,8 +80,8 @@ def resume_step(run: Run, recipe: Recipe, updates: dict[str, int]) -> int:
     """
     step = 0
     for name in recipe.stage:
-        if not (run.state_folder / f"after-{name}" / MARKER).is_file():
-            checkpoint = latest_checkpoint(run.state_folder / name)
+        if not (run.state_folder / name / "after" / MARKER).is_file():
+            checkpoint = latest_checkpoint(run.state_folder / name / "checkpoints")
             return step + (step_of(checkpoint) if checkpoint else 0)
         step += updates[name]
     return step
@@ -91,7 +90,7 @@ def resume_step(run: Run, recipe: Recipe, updates: dict[str, int]) -> int:
 def train_stage(training: Training, name: str, stage: Stage, rows: Rows) -> bool:
     """Train one stage, from its last whole checkpoint where there is one; False where the user stopped it."""
     run = training.run
-    folder = run.state_folder / name
+    folder = run.state_folder / name / "checkpoints"
     checkpoint = latest_checkpoint(folder)
     if checkpoint:
         saved = json.loads((checkpoint / "exposures.json").read_text(encoding="utf-8"))
@@ -112,12 +111,20 @@ def train_stage(training: Training, name: str, stage: Stage, rows: Rows) -> bool
         training.engine, training.loaded, rows, training.recipe, stage, training.seed, folder, training.exposures,
         callback,
     )  # fmt: skip
-    training.optimizer = getattr(trainer.args.optim, "value", str(trainer.args.optim))
+    note_what_is_used(run, name, trainer.args)
     training.engine.for_training(training.loaded.model)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finished = trainer.state.global_step >= trainer.state.max_steps
     restore_forward(training.loaded.model, own_forward)
     return finished
+
+
+def note_what_is_used(run: Run, stage: str, arguments: Any) -> None:
+    """Keep in run.json what the engine made of the optimizer and the precision that were asked for."""
+    optimizer = getattr(arguments.optim, "value", str(arguments.optim))
+    mixed = "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else None
+    stages = run.info.get("stages", {})
+    run.update_info(stages=stages | {stage: {"optimizer": optimizer, "mixed_precision": mixed}})
 
 
 def forward_of(model: Any) -> Any:
@@ -192,7 +199,12 @@ def keep_weights(training: Training, name: str, stage: Stage, epoch: int) -> Non
         return
     folder = training.run.path / "stages" / name / f"epoch-{epoch:03d}"
     if stage.keep == "best":
-        readings = [row for row in training.run.rows("recall") if row["stage"] == name and row["step"] > training.step]
+        readings = [
+            row
+            for row in training.run.rows("recall")
+            # Weights are kept at the ends of epochs, so only readings taken there count.
+            if row["stage"] == name and row["step"] > training.step and row["epoch"] == round(row["epoch"])
+        ]
         if not readings or readings[-1]["epoch"] != training.epoch + epoch or best(readings) is not readings[-1]:
             return
     with whole_folder(folder) as temporary:
