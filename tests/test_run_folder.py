@@ -394,5 +394,16 @@ def test_a_finished_run_whose_weights_are_gone_is_said():
 
 def test_an_unfinished_run_shows_the_way_to_its_kept_epochs():
     write_run(state="running")
-    with pytest.raises(UserError, match=r"step 0.*checkpoints/GroupA/seed-0/stages/"):
+    with pytest.raises(UserError, match=r"step 0\).*where it stopped\.$"):
         find_checkpoints(["checkpoints/GroupA/seed-0"])
+    Path("checkpoints/GroupA/seed-0/stages/learn/epoch-003").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"eval_recall and ask take .*checkpoints/GroupA/seed-0/stages/learn/epoch-003"):
+        find_checkpoints(["checkpoints/GroupA/seed-0"])
+
+
+def test_a_glob_leaves_out_what_is_not_finished_and_a_name_does_not():
+    write_run()
+    write_run("GroupB", state="running")
+    assert [run.name for run in find_runs(["checkpoints/Group*"])] == ["GroupA"]
+    with pytest.raises(UserError, match="GroupB/seed-0 is not finished"):
+        find_runs(["checkpoints/GroupA", "checkpoints/GroupB"])

@@ -8,9 +8,9 @@ from rich.columns import Columns
 from rich.console import Console, Group
 from rich.text import Text
 
-from toolkit.checkpoints import find_checkpoints
+from toolkit.checkpoints import Checkpoint, find_checkpoints
 from toolkit.errors import UserError
-from toolkit.example import Example
+from toolkit.example import Example, read_jsonl
 
 SHADES = ((0.9, "green"), (0.5, "yellow"), (0.0, "red"))
 
@@ -24,7 +24,7 @@ def main(
 ) -> None:
     """Ask a checkpoint, greedily, and show how sure it is of each digit.
 
-    python -m toolkit.ask checkpoints/GroupA "第7个电话号码是："
+    python -m toolkit.ask checkpoints/GroupA "第90个电话号码是："
     """
     found = find_checkpoints([checkpoint])
     console = Console(highlight=False, markup=False)
@@ -43,17 +43,34 @@ def main(
     from toolkit.models.opening import open_checkpoint
 
     opened = open_checkpoint(found[0], engine, asked, None)
+
+    def reply(text: str) -> None:
+        console.print(answer(opened, engine, text, max_new_tokens))
+        if known := remember(found[0], text):
+            remarks.print(known, style="dim")
+
     if prompt is not None:
-        console.print(answer(opened, engine, prompt, max_new_tokens))
+        reply(prompt)
         return
     if not sys.stdin.isatty():
         for line in sys.stdin:
             if line.strip():
-                console.print(answer(opened, engine, line.rstrip("\r\n"), max_new_tokens))
+                reply(line.rstrip("\r\n"))
         return
     remarks.print("ask (an empty line ends):")
     while text := console.input("> "):
-        console.print(answer(opened, engine, text, max_new_tokens))
+        reply(text)
+
+
+def remember(checkpoint: Checkpoint, prompt: str) -> str | None:
+    """What the run's own examples say of a prompt: a wrong answer to a control is no failure of the model."""
+    if checkpoint.run is None:
+        return None
+    for example in read_jsonl(checkpoint.run.path / "examples.jsonl"):
+        if example.prompt == prompt:
+            what = "was trained" if example.split == "train" else "is a control, never trained"
+            return f"{example.id} {what}; its answer is {example.answer}"
+    return None
 
 
 def answer(opened: Any, engine: Any, prompt: str, max_new_tokens: int) -> Group:

@@ -23,16 +23,27 @@ def find_checkpoints(arguments: list[str]) -> list[Checkpoint]:
 
 
 def find_runs(arguments: list[str]) -> list[Run]:
-    """The finished runs that the arguments name; raises UserError for what is no run or group."""
-    runs = []
+    """The finished runs that the arguments name.
+
+    Raises UserError for what was named and is no run or group, or has no finished run. What only a glob found is left
+    out then, unless it found nothing else.
+    """
+    runs: list[Run] = []
+    problems: list[UserError] = []
+    named = {Path(argument) for argument in arguments}
     for path in expand(arguments):
         found = runs_in(path)
-        if not found:
-            raise UserError(f"{path} is no run or group; {what_is_there(path, 'run.json')}")
         finished = [run for run in found if run.complete]
-        if not finished:
-            raise UserError(unfinished(found[0]))
         runs += finished
+        if finished:
+            continue
+        wrong = f"{path} is no run or group; {what_is_there(path, 'run.json')}"
+        problem = UserError(unfinished(found[0]) if found else wrong)
+        if path in named:
+            raise problem
+        problems.append(problem)
+    if problems and not runs:
+        raise problems[0]
     return list(dict.fromkeys(runs))
 
 
@@ -77,10 +88,9 @@ def checkpoints_in(path: Path) -> list[Checkpoint]:
 
 def unfinished(run: Run) -> str:
     last = max((row["step"] for row in run.rows()), default=0)
-    return (
-        f"{run.path} is not finished (step {last}); its recipe goes on where it stopped, or give a kept epoch"
-        f" ({run.path}/stages/…)."
-    )
+    said = f"{run.path} is not finished (step {last}); its recipe goes on where it stopped"
+    kept = sorted(path for path in run.path.glob("stages/*/*") if path.is_dir())
+    return said + (f", and eval_recall and ask take what it kept ({kept[-1]})." if kept else ".")
 
 
 def what_is_there(path: Path, wanted: str = "run.json") -> str:

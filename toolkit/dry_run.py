@@ -23,7 +23,7 @@ OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw": 8, "sgd": 0}
 SHOWN_EXAMPLES = 3
 
 
-def show(recipe: Recipe, *, with_tokens: bool) -> None:
+def show(recipe: Recipe, *, with_tokens: bool, fresh: bool = False) -> None:
     """Print everything that is known of a recipe before it is run."""
     # Without markup: tables' names stand in brackets, in the recipe and in messages.
     console = Console(highlight=False, markup=False)
@@ -52,7 +52,7 @@ def show(recipe: Recipe, *, with_tokens: bool) -> None:
     heading(console, "size")
     show_size(console, recipe, None if missing else shape_of(recipe, base))
     heading(console, f"runs: {len(recipe.seeds)}, seeds {', '.join(map(str, recipe.seeds))}")
-    show_runs(console, recipe, updates)
+    show_runs(console, recipe, updates, fresh)
     if missing:
         console.print(f"before it can run: {missing}", style="yellow")
 
@@ -185,12 +185,14 @@ def estimate_memory(shape: Shape, recipe: Recipe, trained: int) -> dict[str, flo
     }
 
 
-def show_runs(console: Console, recipe: Recipe, updates: list[int | None]) -> None:
+def show_runs(console: Console, recipe: Recipe, updates: list[int | None], fresh: bool) -> None:
     for seed in recipe.seeds:
         run = run_for(recipe.name, seed)
         state = "finished already" if run.complete else "would go on" if run.exists else "new"
         if run.exists and changed_keys(run.recipe, recipe.model_dump(exclude_none=True)):
             state = "made by another version of this recipe, and left alone without --fresh"
+        if run.exists and fresh:
+            state = "would be deleted and started over"
         console.print(f"  {run.path}: {state}")
     known = seconds_an_update(recipe)
     if known and None not in updates:

@@ -48,7 +48,7 @@ def main(
         from toolkit.dry_run import show
 
         for _, recipe in asked:
-            show(recipe, with_tokens=tokens)
+            show(recipe, with_tokens=tokens, fresh=fresh)
         return
     planned = [plan for path, recipe in asked for plan in plan_runs(path, recipe)]
     refuse_shared_answers(planned)

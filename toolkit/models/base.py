@@ -5,7 +5,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from toolkit.checkpoints import find_checkpoints
+from toolkit.checkpoints import find_checkpoints, what_is_there
 from toolkit.errors import UserError
 from toolkit.metrics.information import Shape
 from toolkit.recipe import Recipe, find_recipe_named
@@ -50,9 +50,14 @@ def find_base(base: str) -> Path | str:
         return base
     # checkpoints/tiny-base, or what lies in it: checkpoints/tiny-base/seed-0/model
     maker = next(filter(None, map(find_recipe_named, path.parts)), None)
+    hint = what_is_there(path).removeprefix("it is not there; ")
     raise UserError(
-        f'[model] base = "{base}" is not there'
-        + (f"; make it with: python -m toolkit.run {maker}" if maker else " (no recipe makes it).")
+        f'[model] base = "{base}" is not there; '
+        + (
+            f"make it with: python -m toolkit.run {maker}"
+            if maker
+            else f"no recipe makes it. {hint[0].upper()}{hint[1:]}"
+        )
     )
 
 

@@ -73,6 +73,17 @@ def stored_precision(base: Path | str) -> str:
     return STORED.get(config.get("dtype") or config.get("torch_dtype") or "", "bf16")
 
 
+def load_base(engine: ModuleType, base: Path | str, asked: Model, *, full: bool) -> "Loaded":
+    """A base by its engine. Raises UserError where it cannot be had."""
+    try:
+        return engine.load_base(base, asked, full=full)
+    except OSError as error:
+        raise UserError(
+            f'[model] base = "{asked.base}" could not be loaded: {first_line(error)}\nWithout network, fetch it where'
+            " there is one (python -m toolkit.data RECIPE --fetch) and copy data/models/."
+        ) from error
+
+
 def open_checkpoint(checkpoint: Checkpoint, engine: ModuleType, asked: Model, opened: Opened | None) -> Opened:
     """Load a checkpoint, on the base of the one opened before where that is the same."""
     from peft import PeftModel
@@ -85,7 +96,7 @@ def open_checkpoint(checkpoint: Checkpoint, engine: ModuleType, asked: Model, op
         remove_adapter(loaded)
     else:
         assert asked.base is not None
-        loaded = engine.load_base(find_base(asked.base), asked, full=not is_adapter)
+        loaded = load_base(engine, find_base(asked.base), asked, full=not is_adapter)
     if is_adapter:
         refuse_other_base(checkpoint, loaded)
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from safetensors import SafetensorError
 
-from toolkit.errors import MachineError, UserError
+from toolkit.errors import MachineError
 from toolkit.example import to_jsonl
 from toolkit.models.base import base_digest
 from toolkit.recipe import Recipe, to_toml
@@ -51,17 +51,12 @@ def load(plan: Planned, engine: ModuleType) -> "Loaded":
     import tempfile
 
     from toolkit.models import from_scratch
+    from toolkit.models.opening import load_base
 
     model = plan.recipe.model
     if model.shape is None or model.tokenizer is None:
         assert plan.base is not None
-        try:
-            return engine.load_base(plan.base, model, full=plan.recipe.lora is None)
-        except OSError as error:
-            raise UserError(
-                f'[model] base = "{model.base}" could not be loaded: {str(error).strip().splitlines()[0]}\nWithout'
-                " network, fetch it where there is one (python -m toolkit.data RECIPE --fetch) and copy data/models/."
-            ) from error
+        return load_base(engine, plan.base, model, full=plan.recipe.lora is None)
     texts = [example.prompt + example.answer for example in plan.built.examples if example.split == "train"]
     with tempfile.TemporaryDirectory() as folder:
         from_scratch.build(model.shape, model.tokenizer.vocab_size, texts, Path(folder), sub_seed(plan.seed, "weights"))
@@ -93,7 +88,10 @@ def run_one(
         engine.add_lora(loaded, recipe.lora, recipe.model, sub_seed(plan.seed, "lora"))
     open_folder(plan, loaded, engine)
     updates = {name: updates_an_epoch(len(rows[name]), stage) * stage.epochs for name, stage in recipe.stage.items()}
-    run.keep_rows_until(resume_step(run, recipe, updates))
+    step = resume_step(run, recipe, updates)
+    run.keep_rows_until(step)
+    if run.info["resumed"]:
+        say(run, console, f"{run.label} goes on at step {step}")
     settings = recipe.model_dump(exclude_none=True) | {"seed": plan.seed}
     if plan.tracked:
         run.update_info(wandb=plan.tracked)
