@@ -71,7 +71,9 @@ def loss_curves(groups: list[Group]) -> bytes:
             panels[1].set_ylabel("nats per token")
         for panel in panels:
             panel.set_xlabel("epochs")
-            panel.set_ylim(bottom=-0.02 * panel.get_ylim()[1])
+            # Floors are drawn without moving the axis; nothing of a curve may touch its edge.
+            top = max(panel.get_ylim()[1], panel.dataLim.ymax)
+            panel.set_ylim(-0.02 * top, 1.05 * top)
         return _png(figure)
 
 
