@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, command
+from tests.conftest import command
 from toolkit import data
 from toolkit.errors import MachineError, UserError
 from toolkit.example import read_jsonl
@@ -16,14 +16,6 @@ from toolkit.run_folder import Run
 
 BASE = "Qwen/Qwen3-1.7B"
 FOLDER = Path("data/models/Qwen--Qwen3-1.7B")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project without checkpoints."""
-    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture

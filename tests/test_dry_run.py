@@ -14,14 +14,6 @@ RECIPES = sorted(path.relative_to(ROOT) for path in (ROOT / "recipes").rglob("*.
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project where nothing has been trained."""
-    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def shown(capsys: pytest.CaptureFixture[str]):
     """What `run RECIPE --dry-run` prints, its lines unwrapped."""
 

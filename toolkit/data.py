@@ -10,15 +10,13 @@ import typer
 
 from toolkit.errors import MachineError, UserError
 from toolkit.example import to_jsonl
-from toolkit.models.base import fetched_folder, is_hub_name
+from toolkit.models.base import FETCHED_NOTE, fetched_folder, is_hub_name
 from toolkit.recipe import Recipe, read_recipe
 from toolkit.run_folder import read_json, remove_folder, write_whole
 from toolkit.studies import build_data, resolve_data
 
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 """Weights in safetensors, tokenizer and configs: no pickles, and no code."""
-FETCHED = "fetched.json"
-"""Written last into a fetched folder: what was asked for."""
 
 
 def main(
@@ -65,7 +63,7 @@ def fetch_base(recipe: Recipe) -> None:
         print(f"{recipe.name}: {said}; there is nothing to fetch.", file=sys.stderr)
         return
     folder = fetched_folder(base)
-    if folder.is_dir() and read_json(folder / FETCHED)["revision"] == revision:
+    if folder.is_dir() and read_json(folder / FETCHED_NOTE)["revision"] == revision:
         print(f"{folder}: there already (delete it to fetch it anew)")
         return
     part = folder.with_name(f".{folder.name}.part")
@@ -75,7 +73,7 @@ def fetch_base(recipe: Recipe) -> None:
     commit = commit_of(part)
     # The hub's notes on what is still to be fetched.
     shutil.rmtree(part / ".cache", ignore_errors=True)
-    write_whole(part / FETCHED, json.dumps({"base": base, "revision": revision, "commit": commit}) + "\n")
+    write_whole(part / FETCHED_NOTE, json.dumps({"base": base, "revision": revision, "commit": commit}) + "\n")
     remove_folder(folder)
     part.replace(folder)
     print(f"{folder}: {base}")

@@ -14,6 +14,9 @@ from toolkit.run_folder import read_json
 FETCHED = Path("data/models")
 """Where `python -m toolkit.data RECIPE --fetch` puts hub models."""
 
+FETCHED_NOTE = "fetched.json"
+"""What lies beside a fetched model's files, written last."""
+
 AGAIN = "train it again with --fresh, or take another copy"
 
 QWEN3_SHAPES = {
@@ -67,16 +70,15 @@ def is_hub_name(base: str) -> bool:
     return len(parts) == 2 and all(parts) and parts[0] not in ("checkpoints", "data", ".", "..", "~")
 
 
-def fetched_revision(folder: Path) -> str | None:
-    """The revision that a fetched base was asked for and the commit that it was; None for other folders."""
-    note = folder / "fetched.json"
-    return read_json(note)["commit"] if note.is_file() else None
+def fetched(folder: Path) -> dict[str, Any] | None:
+    """What `--fetch` noted in a folder: `base`, the `revision` asked for and the `commit` it was; None elsewhere."""
+    note = folder / FETCHED_NOTE
+    return read_json(note) if note.is_file() else None
 
 
 def refuse_other_revision(base: Path, revision: str | None) -> None:
     """Raises UserError where a recipe asks for another revision than the one that was fetched."""
-    note = base / "fetched.json"
-    known = read_json(note) if note.is_file() else {}
+    known = fetched(base)
     if known and revision is not None and revision not in (known["revision"], known["commit"]):
         raise UserError(
             f'[model] revision = "{revision}": {base} was fetched as {known["revision"] or "the newest"}'

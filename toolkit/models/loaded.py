@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from toolkit.errors import UserError
-from toolkit.models.base import fetched_revision
+from toolkit.models.base import fetched
 from toolkit.recipe import Lora, Model
 
 
@@ -57,7 +57,7 @@ def describe(model: Any, base: str, asked: Model) -> dict[str, Any]:
     return {
         "base": asked.base,
         "loaded_from": base,
-        "revision": getattr(config, "_commit_hash", None) or fetched_revision(Path(base)),
+        "revision": getattr(config, "_commit_hash", None) or (fetched(Path(base)) or {}).get("commit"),
         "architecture": type(model).__name__,
         "engine": asked.engine,
         "precision_asked": asked.precision,

@@ -113,11 +113,9 @@ def run_one(
             raise out_of_memory(run) from error
         if "PytorchStreamWriter" not in str(error):
             raise
-        raise MachineError(f"{run.label}: {error}. What was saved is kept; the same command goes on there.") from error
+        raise stopped_by(run, error) from error
     except (OSError, SafetensorError) as error:
-        raise MachineError(
-            f"{run.label}: {error}. What was saved is kept; the same command goes on from there."
-        ) from error
+        raise stopped_by(run, error) from error
     finally:
         if not finished:
             run.update_info(seconds=round(run.info["seconds"] + time.time() - started, 1))
@@ -127,6 +125,10 @@ def run_one(
     if recipe.lora:
         remove_adapter(loaded)
     return finished
+
+
+def stopped_by(run: Run, error: Exception) -> MachineError:
+    return MachineError(f"{run.label}: {error}. What was saved is kept; the same command goes on from there.")
 
 
 def out_of_memory(run: Run) -> MachineError:

@@ -36,8 +36,10 @@ class Training:
     log_row: Callable[[dict[str, Any]], None]
     """Sends a row that metrics.jsonl already has to W&B."""
     stop_asked: Callable[[], bool]
-    numbers: dict[str, int] = field(default_factory=dict)
-    exposures: list[int] = field(default_factory=list)
+    numbers: dict[str, int] = field(init=False)
+    """Of each trained fact."""
+    exposures: list[int] = field(init=False)
+    """Presentations until now, by a fact's number."""
     step: int = 0
     """Updates of the stages before the present one."""
     epoch: float = 0.0
