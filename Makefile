@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TINY := recipes/tiny
 
-.PHONY: demo test check setup
+.PHONY: demo test check setup gpu-path benchmarks
 
 demo: .venv/.ready
 	$(BIN)/python -m toolkit.run $(TINY)/base.toml
@@ -11,6 +11,13 @@ demo: .venv/.ready
 
 test: .venv/.ready
 	$(BIN)/python -m pytest
+
+# Unsloth's GPU path on a machine without GPU: its Triton kernels under Triton's interpreter, held to the CPU backend.
+gpu-path: .venv/.ready .triton/.ready
+	$(BIN)/python -m pytest -rs tests/gpu_path/check.py
+
+benchmarks: .venv/.ready
+	$(BIN)/python -m benchmarks.all
 
 check: .venv/.ready
 	$(BIN)/ruff check .
@@ -25,3 +32,9 @@ setup: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps unsloth==2026.10.9 unsloth_zoo==2026.10.9
 	touch .venv/.ready
+
+# Beside the environment: Unsloth takes a machine that has triton for one with a GPU.
+.triton/.ready: Makefile
+	rm -rf .triton
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .triton triton==3.7.1
+	touch .triton/.ready

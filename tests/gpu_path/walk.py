@@ -1,0 +1,128 @@
+"""The toolkit's way from a recipe to an adapter on one of Unsloth's backends, and what it met there.
+
+    python -m tests.gpu_path.walk cpu FOLDER     # the CPU backend, on which the other tests run; makes the base too
+    python -m tests.gpu_path.walk gpu FOLDER     # the GPU path's code on CPU tensors
+
+Writes <backend>.json and <backend>.safetensors (gradients) into the folder, beside the runs that it trains there.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tests.conftest import run
+
+BASE = (
+    "data.count=1500",
+    "model.shape.hidden_size=64",
+    "model.shape.num_hidden_layers=2",
+    "model.shape.num_attention_heads=2",
+    "model.shape.num_key_value_heads=1",
+    "model.shape.intermediate_size=128",
+    "stage.pretrain.epochs=10",
+    "recall.sample=4",
+)
+RECIPE = "recipes/tiny/groupA.toml"
+STUDY = (
+    "data.count=6",
+    "data.controls=6",
+    "data.digits=3",
+    "lora.rank=8",
+    "lora.alpha=16",
+    "stage.learn.epochs=1",
+    "stage.learn.batch_size=2",
+    "stage.learn.learning_rate=1e-2",
+    "recall.every=stage",
+)
+"""Three updates, a reading before and one after them: the interpreter takes seconds for each."""
+SEEDS = "0,1"
+"""The second one starts on the base from which the first one's adapter was taken off."""
+
+
+def main(backend: str, folder: Path) -> None:
+    os.chdir(folder)
+    os.environ["WANDB_MODE"] = "disabled"
+    launches: dict[str, int] = {}
+    if backend == "gpu":
+        from tests.gpu_path.stand_in import launches  # also opens the engine, with everything in its place
+    from toolkit.models import open_engine
+
+    engine = open_engine("unsloth")
+    if backend == "cpu":
+        run("recipes/tiny/base.toml", *BASE)
+    run(RECIPE, f"name={backend}", *STUDY, seeds=SEEDS)
+    model, loss = one_batch(engine)
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    met = {
+        "runs": [of_run(backend, seed) for seed in SEEDS.split(",")],
+        "loss": loss,
+        "patches": patches_of(model),
+        "forward": type(model.get_base_model()).forward.__name__,
+        "trainer": engine.trainer_and_config()[0].__name__,
+        "launches": launches,
+    }
+    from safetensors.torch import save_file
+
+    save_file(gradients, f"{backend}.safetensors")
+    Path(f"{backend}.json").write_text(json.dumps(met, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def of_run(name: str, seed: str) -> dict[str, Any]:
+    """What a run logged of its updates, and the rows of its readings."""
+    from toolkit.probes.recall import read_reading
+    from toolkit.run_folder import run_for
+
+    done = run_for(name, int(seed))
+    return {
+        "train": done.rows("train"),
+        "recall": done.rows("recall"),
+        "readings": [read_reading(path) for path in done.readings()],
+    }
+
+
+def one_batch(engine: ModuleType) -> tuple[Any, float]:
+    """A model after the backward pass of all facts in one padded batch, and their loss.
+
+    With the adapter that the CPU backend trained: an untrained one's second matrices are zero, and with them the
+    gradients of the first.
+    """
+    from toolkit.models.base import find_base
+    from toolkit.models.loaded import load_weights
+    from toolkit.models.opening import load_base
+    from toolkit.recipe import read_recipe
+    from toolkit.rendering import pad_token
+    from toolkit.run_folder import run_for
+    from toolkit.studies import build_data, resolve_data
+    from toolkit.training.collator import Collator
+    from toolkit.training.rows import prepare_rows
+
+    recipe = resolve_data(read_recipe(Path(RECIPE), STUDY, [0]), RECIPE)
+    assert recipe.model.base is not None
+    assert recipe.lora is not None
+    loaded = load_base(engine, find_base(recipe.model.base), recipe.model, full=False)
+    engine.add_lora(loaded, recipe.lora, recipe.model, 0)
+    load_weights(loaded.model, run_for("cpu", 0).weights)
+    engine.for_training(loaded.model)
+    rows = prepare_rows(loaded.tokenizer, recipe, build_data(recipe, 0))["learn"]
+    batch = Collator(pad_token(loaded.tokenizer))(rows)
+    assert 0 in batch["attention_mask"], "prompts of one length would not show what padding does"
+    del batch["facts"]
+    loss = loaded.model(**batch).loss
+    loss.backward()
+    return loaded.model, loss.item()
+
+
+def patches_of(model: Any) -> list[str]:
+    """What computes queries, keys and values, the output and the feed-forward layer of each block."""
+    functions = []
+    for layer in model.get_base_model().model.layers:
+        attention = layer.self_attn
+        functions += [getattr(attention, "apply_qkv", None), getattr(attention, "apply_o", None), layer.mlp.forward]
+    return [getattr(function, "__name__", "none") for function in functions]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
