@@ -10,7 +10,7 @@ from rich.console import Console
 from toolkit.errors import UserError
 from toolkit.models.base import base_digest, check_base
 from toolkit.recipe import Recipe, read_recipe
-from toolkit.run_folder import locked, refuse_if_changed, remove_folder, run_for
+from toolkit.run_folder import locked, refuse_if_changed, remove_folder, remove_leftovers, run_for
 from toolkit.studies import build_data, resolve_data
 from toolkit.training.one_run import Planned, load, run_one
 
@@ -157,6 +157,7 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
             # Whatever can be refused is refused before a folder is touched.
             rows = prepare_rows(loaded.tokenizer, plan.recipe, plan.built)
             with locked(plan.run):
+                remove_leftovers(plan.run)
                 if fresh:
                     start_over(plan)
                 elif not must_run(plan, console):

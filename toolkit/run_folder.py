@@ -181,12 +181,21 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder; it disappears under its name at once, so that a kill cannot leave half of it."""
+    """Remove a folder; it disappears under its name at once, so that a kill cannot leave half of it there."""
+    going = path.with_name(f".{path.name}.going")
+    shutil.rmtree(going, ignore_errors=True)
     if path.exists():
-        going = path.with_name(f".{path.name}.going")
-        shutil.rmtree(going, ignore_errors=True)
         path.replace(going)
         shutil.rmtree(going)
+
+
+def remove_leftovers(run: Run) -> None:
+    """Remove what a killed process left half written or half removed in a run's folder; with its lock held."""
+    for left in [path for ending in ("part", "going") for path in run.path.rglob(f".*.{ending}")]:
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,63 @@
+"""Kills a real run with SIGKILL just before a chosen change to its folder, in a forked process that has all imports."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+WRITING = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink"}
+"""What Python's audit hook calls changes of the file system, besides `open` for writing."""
+
+
+def forked(action: Callable[[], None], log: Path) -> int:
+    """Do something in a forked process; its exit status, negative where a signal ended it. `log` gets what it says."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
+            sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
+            action()
+            status = 0
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else 1
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def changes_of(event: str, arguments: tuple[Any, ...]) -> str | None:
+    """The path that an audited event is about to change; None where it changes nothing."""
+    if event == "open":
+        path, mode, flags = arguments
+        writes = any(sign in mode for sign in "wax+") if isinstance(mode, str) else bool(flags & 3)
+        return str(path) if writes and isinstance(path, (str, Path)) else None
+    return str(arguments[0]) if event in WRITING else None
+
+
+def watch(folder: Path, act: Callable[[int, str], None]) -> None:
+    """From here on, call `act(number, what)` before each change below `folder`, in this process."""
+    inside, count = f"{folder}{os.sep}", 0
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal count
+        path = changes_of(event, arguments)
+        if path is not None and os.path.abspath(path).startswith(inside):  # noqa: PTH100  (resolves nothing)
+            count += 1
+            act(count, f"{event} {os.path.abspath(path).removeprefix(inside)}")  # noqa: PTH100
+
+    sys.addaudithook(hook)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
