@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TINY := recipes/tiny
 
-.PHONY: demo test check setup gpu-path benchmarks
+.PHONY: demo test check setup gpu-path
 
 demo: .venv/.ready
 	$(BIN)/python -m toolkit.run $(TINY)/base.toml
@@ -15,9 +15,6 @@ test: .venv/.ready
 # Unsloth's GPU path on a machine without GPU: its Triton kernels under Triton's interpreter, held to the CPU backend.
 gpu-path: .venv/.ready .triton/.ready
 	$(BIN)/python -m pytest -rs tests/gpu_path/check.py
-
-benchmarks: .venv/.ready
-	$(BIN)/python -m benchmarks.all
 
 check: .venv/.ready
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Kills a real run with SIGKILL just before a chosen change to its folder, in a forked process that has all imports."""
+"""A real run in a forked process, killed just before a chosen change to its folder, and what it leaves there."""
 
 import os
 import signal
@@ -6,6 +6,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.conftest import run
+from toolkit.errors import status_of
+from toolkit.run_folder import Run
 
 WRITING = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink"}
 """What Python's audit hook calls changes of the file system, besides `open` for writing."""
@@ -61,3 +65,42 @@ def watch(folder: Path, act: Callable[[int, str], None]) -> None:
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+CHANGES = (
+    "stage.learn.epochs=2",
+    "stage.learn.batch_size=8",
+    "stage.learn.save=2 steps",
+    'stage.learn.keep="epochs"',
+    "data.count=20",
+    "data.controls=4",
+    "lora.dropout=0.1",
+    "recall.every=epoch",
+)
+"""Six updates, with a save after every second one and at the ends of epochs, where readings are."""
+
+
+def trained(name: str, before: Callable[[], None] = lambda: None, **environment: str) -> int:
+    """Run a recipe in a forked process, after `before` was called there; its exit status."""
+
+    def child() -> None:
+        os.environ.update(environment)
+        before()
+        sys.exit(status_of(lambda: run("recipes/tiny/groupA.toml", f"name={name}", *CHANGES)))
+
+    return forked(child, Path(f"{name}.log"))
+
+
+def contents(run: Run) -> dict[str, Any]:
+    """All that two equal runs have in common: everything but clocks."""
+    from toolkit.probes.recall import read_reading
+
+    hidden = [path.name for path in run.path.rglob(".*")]
+    assert hidden == [], "a kill left something behind"
+    assert not run.state_folder.exists()
+    return {
+        "adapter": (run.weights / "adapter_model.safetensors").read_bytes(),
+        "kept": [path.read_bytes() for path in sorted(run.path.glob("stages/*/*/*.safetensors"))],
+        "rows": [{key: row[key] for key in row if key not in ("time", "seconds/reading")} for row in run.rows()],
+        "readings": {path.name: [row | {"run": ""} for row in read_reading(path)] for path in run.readings()},
+    }

@@ -16,7 +16,7 @@ FLOORS = [
     {"models", "tracking"},
     {"checkpoints"},
     {"studies", "run_folder", "rendering"},
-    {"recipe", "example", "metrics"},
+    {"recipe", "example", "metrics", "stored"},
     {"errors", "seeds"},
 ]
 """From commands down to the ground."""

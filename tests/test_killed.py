@@ -10,51 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import run
-from tests.killing import die, forked, watch
+from tests.killing import contents, die, trained, watch
 from toolkit.run_folder import Run, run_for
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork"), reason="a run is forked from this process, which Windows cannot"
 )
-
-CHANGES = (
-    "stage.learn.epochs=2",
-    "stage.learn.batch_size=8",
-    "stage.learn.save=2 steps",
-    'stage.learn.keep="epochs"',
-    "data.count=20",
-    "data.controls=4",
-    "lora.dropout=0.1",
-    "recall.every=epoch",
-)
-"""Six updates, with a save after every second one and at the ends of epochs, where readings are."""
-
-
-def trained(name: str, before: Callable[[], None] = lambda: None, **environment: str) -> int:
-    """Run a recipe in a forked process, after `before` was called there; its exit status."""
-
-    def child() -> None:
-        os.environ.update(environment)
-        before()
-        run("recipes/tiny/groupA.toml", f"name={name}", *CHANGES)
-
-    return forked(child, Path(f"{name}.log"))
-
-
-def contents(run: Run) -> dict[str, Any]:
-    """All that two equal runs have in common: everything but clocks."""
-    from toolkit.probes.recall import read_reading
-
-    hidden = [path.name for path in run.path.rglob(".*")]
-    assert hidden == [], "a kill left something behind"
-    assert not run.state_folder.exists()
-    return {
-        "adapter": (run.weights / "adapter_model.safetensors").read_bytes(),
-        "kept": [path.read_bytes() for path in sorted(run.path.glob("stages/*/*/*.safetensors"))],
-        "rows": [{key: row[key] for key in row if key not in ("time", "seconds/reading")} for row in run.rows()],
-        "readings": {path.name: [row | {"run": ""} for row in read_reading(path)] for path in run.readings()},
-    }
 
 
 @pytest.fixture(scope="module")

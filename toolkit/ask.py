@@ -8,7 +8,7 @@ from rich.columns import Columns
 from rich.console import Console, Group
 from rich.text import Text
 
-from toolkit.checkpoints import Checkpoint, find_checkpoints
+from toolkit.checkpoints import find_checkpoints
 from toolkit.errors import UserError
 from toolkit.example import Example, read_jsonl
 
@@ -36,6 +36,7 @@ def main(
     from toolkit.models.opening import prepare
 
     asked = prepare(found[0], base, format)
+    known = read_jsonl(found[0].run.path / "examples.jsonl") if found[0].run else []
     remarks.print(f"loading {asked.engine} …")
     from toolkit.models import open_engine
 
@@ -45,9 +46,13 @@ def main(
     opened = open_checkpoint(found[0], engine, asked, None)
 
     def reply(text: str) -> None:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{text!r} is not UTF-8 text.") from None
         console.print(answer(opened, engine, text, max_new_tokens))
-        if known := remember(found[0], text):
-            remarks.print(known, style="dim")
+        if remark := remember(known, text):
+            remarks.print(remark, style="dim")
 
     if prompt is not None:
         reply(prompt)
@@ -62,11 +67,9 @@ def main(
         reply(text)
 
 
-def remember(checkpoint: Checkpoint, prompt: str) -> str | None:
+def remember(known: list[Example], prompt: str) -> str | None:
     """What the run's own examples say of a prompt: a wrong answer to a control is no failure of the model."""
-    if checkpoint.run is None:
-        return None
-    for example in read_jsonl(checkpoint.run.path / "examples.jsonl"):
+    for example in known:
         if example.prompt == prompt:
             what = "was trained" if example.split == "train" else "is a control, never trained"
             return f"{example.id} {what}; its answer is {example.answer}"

@@ -4,7 +4,7 @@ import glob
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.errors import UserError, nearest
+from toolkit.errors import UserError, checked_path, nearest
 from toolkit.run_folder import ROOT, SEED_FOLDER, Run
 
 
@@ -51,14 +51,14 @@ def expand(arguments: list[str]) -> list[Path]:
     """Paths, with globs expanded here too: Windows' shells leave them to the program."""
     paths = []
     for argument in arguments:
-        if any(sign in argument for sign in "*?[") and not Path(argument).exists():
+        if any(sign in argument for sign in "*?[") and not checked_path(argument).exists():
             # Not Path.glob: it takes no absolute pattern.
             matches = [Path(match) for match in sorted(glob.glob(argument)) if Path(match).is_dir()]  # noqa: PTH207
             if not matches:
                 raise UserError(f"{argument}: no folder fits; {what_was_trained()}")
             paths += matches
         else:
-            paths.append(Path(argument))
+            paths.append(checked_path(argument))
     return list(dict.fromkeys(paths))
 
 

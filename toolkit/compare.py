@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.errors import UserError
+from toolkit.recipe.fields import NAME_RULE, is_name
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 REPORTS = Path("reports")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LONGEST = 80
 """Characters of a report's name that is made of the groups' names."""
 
@@ -50,10 +50,8 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
 
     Raises UserError for a name that is no folder's name, and for arguments that name no finished run.
     """
-    if name is not None and (not NAME.fullmatch(name) or ".." in name):
-        raise UserError(
-            f"--name {name!r} becomes a folder in {REPORTS}/: letters, digits, '.', '_' and '-' only, and no path."
-        )
+    if name is not None and not is_name(name):
+        raise UserError(f"--name {name!r}: {NAME_RULE}.")
     from toolkit.reporting.groups import collect
     from toolkit.reporting.summary import summarise
     from toolkit.reporting.table import print_table

@@ -10,9 +10,10 @@ import typer
 
 from toolkit.errors import MachineError, UserError
 from toolkit.example import to_jsonl
-from toolkit.models.base import FETCHED_NOTE, fetched_folder, is_hub_name
+from toolkit.models.base import FETCHED_NOTE, Fetched, fetched_folder, is_hub_name
 from toolkit.recipe import Recipe, read_recipe
-from toolkit.run_folder import read_json, remove_folder, write_whole
+from toolkit.run_folder import remove_folder, write_whole
+from toolkit.stored import read_json
 from toolkit.studies import build_data, resolve_data
 
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
@@ -63,7 +64,7 @@ def fetch_base(recipe: Recipe) -> None:
         print(f"{recipe.name}: {said}; there is nothing to fetch.", file=sys.stderr)
         return
     folder = fetched_folder(base)
-    if folder.is_dir() and read_json(folder / FETCHED_NOTE)["revision"] == revision:
+    if folder.is_dir() and read_json(folder / FETCHED_NOTE, Fetched)["revision"] == revision:
         print(f"{folder}: there already (delete it to fetch it anew)")
         return
     part = folder.with_name(f".{folder.name}.part")

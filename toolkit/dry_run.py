@@ -1,6 +1,7 @@
 """What a recipe would do: its resolved text, tokens, schedule, sizes and information, and nothing is written."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -96,6 +97,8 @@ def open_tokenizer(recipe: Recipe, built: Built, base: Any, console: Console) ->
         return train_tokenizer(texts, recipe.model.tokenizer.vocab_size)
     from transformers import AutoTokenizer
 
+    from toolkit.models.opening import not_loaded
+
     try:
         return AutoTokenizer.from_pretrained(
             base,
@@ -104,7 +107,10 @@ def open_tokenizer(recipe: Recipe, built: Built, base: Any, console: Console) ->
             # A dry run fetches nothing.
             local_files_only=True,
         )
-    except (OSError, ValueError):
+    # As where a base is loaded: of any class.
+    except Exception as error:
+        if isinstance(base, Path):
+            raise UserError(not_loaded(base, recipe.model, error)) from error
         console.print(f"\ntokens are not shown: the tokenizer of {base} is not on this machine (a run fetches it).")
         return None
 
@@ -208,14 +214,14 @@ def seconds_an_update(recipe: Recipe) -> tuple[float, str] | None:
         try:
             if not run.complete:
                 continue
-            before, rows, seconds = run.recipe, run.rows(), run.info["seconds"]
+            before, rows, seconds = run.recipe, run.rows(), run.info.get("seconds")
         except UserError:
             # Another run that is damaged is none of this recipe's business.
             continue
-        same = before["model"] == recipe.model.model_dump(exclude_none=True) and [
-            (s["batch_size"], s["grad_accum"]) for s in before["stage"].values()
+        same = before.get("model") == recipe.model.model_dump(exclude_none=True) and [
+            (s.get("batch_size"), s.get("grad_accum")) for s in before.get("stage", {}).values()
         ] == [(s.batch_size, s.grad_accum) for s in recipe.stage.values()]
         steps = rows[-1]["step"] if rows else 0
-        if same and steps:
+        if same and steps and seconds:
             return seconds / steps, run.label
     return None

@@ -1,7 +1,12 @@
 """What is said when something goes wrong, and the one place where commands say it."""
 
+import errno
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What an OSError says when the machine is at fault (disk full, quota, defect, no permission), and not our code."""
 
 
 class UserError(Exception):
@@ -22,14 +27,39 @@ def run_command(command: Callable[..., object]) -> None:
             stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(command)
+    sys.exit(status_of(app))
+
+
+def status_of(action: Callable[[], object]) -> int:
+    """The exit status of doing something, after its error was said on stderr."""
     try:
-        app()
+        action()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
     except MachineError as error:
         print(f"failed: {error}", file=sys.stderr)
-        sys.exit(1)
+        return 1
+    except OSError as error:
+        if error.errno not in MACHINE_ERRORS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"failed: {where}{error.strerror}. What was complete before is kept.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def checked_path(text: str | Path) -> Path:
+    """Raises UserError for what no file can be called, such as a name that is too long, and where links go round."""
+    try:
+        Path(text).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # said where it is known what was looked for
+    except OSError as error:
+        raise UserError(f"{str(text)[:100]}: {error.strerror}.") from None
+    except ValueError as error:
+        raise UserError(f"{str(text)[:100]!r} is no path ({error}).") from None
+    return Path(text)
 
 
 def nearest(word: str, known: list[str]) -> str | None:

@@ -28,7 +28,7 @@ def main(
     ] = None,
     samples: Annotated[int, typer.Option(min=0, help="Also draw this many answers a fact.")] = 0,
     temperature: Annotated[float, typer.Option(min=0.01, help="Temperature of those draws.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of those draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of those draws.")] = 0,
     base: Annotated[str | None, typer.Option(help="The base of a PEFT folder that no run made.")] = None,
     format: Annotated[str | None, typer.Option(help="plain or chat, for such a folder.")] = None,
     facts: Annotated[Path | None, typer.Option(help="JSONL of prompt and answer to ask, instead of the run's.")] = None,

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from toolkit.errors import UserError, nearest
+from toolkit.errors import UserError, checked_path, nearest
 
 Split = Literal["train", "control", "validation", "test"]
 
@@ -65,7 +65,7 @@ def read_jsonl(path: Path) -> list[Example]:
 
     Left out, `id` is the line's number, `fact` the id, and `split` is test.
     """
-    if not path.is_file():
+    if not checked_path(path).is_file():
         raise UserError(f"{path}: there is no such file.")
     try:
         # -sig, because Windows' editors put a byte order mark first.
@@ -97,6 +97,8 @@ def from_json(line: str, number: int) -> Example:
         values = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error.msg} at character {error.colno})") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(values, dict):
         raise ValueError("an object with prompt and answer is expected")
     names = [entry.name for entry in fields(Example)]
@@ -122,6 +124,8 @@ def check_types(values: dict[str, Any]) -> None:
             raise ValueError(
                 f"`{name}` must be text in quotes (a number loses its leading zeros), not {values[name]!r}"
             )
+        if any("\ud800" <= sign <= "\udfff" for sign in values.get(name) or ""):
+            raise ValueError(f"`{name}` holds half a character (\\ud800 to \\udfff), which no text has")
     for name in ("id", "fact", "answer"):
         if not values[name]:
             raise ValueError(f"`{name}` is empty")

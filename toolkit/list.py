@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from toolkit.checkpoints import runs_in, what_is_there
-from toolkit.errors import UserError
+from toolkit.errors import UserError, checked_path
 from toolkit.run_folder import ROOT, Run, locked
+from toolkit.stored import parse_row
 
 
 def main(
@@ -22,7 +23,7 @@ def main(
 
     A stopped run goes on where it stopped when its recipe is run again.
     """
-    if folder is not None and not folder.is_dir():
+    if folder is not None and not checked_path(folder).is_dir():
         raise UserError(f"{folder} is no folder; {what_is_there(folder)}")
     runs = [how_far(run) for run in find(folder or ROOT)]
     if as_json:
@@ -84,13 +85,14 @@ def state(run: Run, info: dict[str, Any]) -> str:
 def last_rows(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
     """The last row of metrics.jsonl and the last reading of recall, read from the end: most rows need no parsing."""
     path = run.path / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    lines = text.splitlines()
     last: dict[str, Any] = {}
     for place, line in enumerate(reversed(lines)):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            if place == 0:  # a row that is just being written
+            row = parse_row(line)
+        except ValueError:
+            if place == 0 and not text.endswith("\n"):  # a row that is just being written
                 continue
             raise
         last = last or row

@@ -66,9 +66,14 @@ def apply_template(tokenizer: Any, messages: list[dict[str, str]], *, add_genera
     if not tokenizer.chat_template:
         raise UserError('[model] format = "chat": this tokenizer has no chat template. Use format = "plain".')
     # Qwen3 puts an empty think block into the last answer, and into the prompt only where thinking is off.
-    return tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
-    )
+    try:
+        return tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+        )
+    # A template is a program of its own, and fails in any way that a program can.
+    except Exception as error:
+        said = f"this tokenizer's chat template does not work ({type(error).__name__}: {error})"
+        raise UserError(f'[model] format = "chat": {said}. Use format = "plain".') from error
 
 
 def end_token(tokenizer: Any) -> int:

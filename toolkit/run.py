@@ -113,7 +113,11 @@ def must_run(plan: Planned, console: Console) -> bool:
         return True
     refuse_if_changed(plan.run, plan.recipe.model_dump(exclude_none=True), plan.digest)
     refuse_other_base(plan)
+    # A damaged metrics.jsonl is said now, and not after the model is loaded.
+    rows = plan.run.rows("recall", needed=("loss/digit_nats",))
     if plan.run.complete:
+        if not rows:
+            raise UserError(f"{plan.run.path} is finished, but metrics.jsonl holds no reading; --fresh starts it over.")
         # A kill between the last line of run.json and this leaves it behind.
         remove_folder(plan.run.state_folder)
         console.print(f"{plan.label} is finished already (--fresh would start it over).", highlight=False)
@@ -123,7 +127,7 @@ def must_run(plan: Planned, console: Console) -> bool:
 
 def refuse_other_base(plan: Planned) -> None:
     """Raises UserError where a local base was made anew since: the run's adapter belongs to the one before."""
-    if isinstance(plan.base, Path) and plan.run.info["model"].get("base_digest") != base_digest(plan.base):
+    if isinstance(plan.base, Path) and plan.run.info.get("model", {}).get("base_digest") != base_digest(plan.base):
         raise UserError(
             f"{plan.run.path} was trained on other weights than {plan.recipe.model.base} has now. Give the recipe"
             " another name, or start over with --fresh (which deletes that run)."
@@ -198,7 +202,7 @@ def print_results(planned: list[Planned]) -> None:
             f"{last['recall/exact']:.1%}" if "recall/exact" in last else "–",
             f"{last['recall/exact_control']:.1%}" if "recall/exact_control" in last else "–",
             f"{bits:.2f} of {entropy:.2f}" if bits is not None else "–",
-            f"{plan.run.info['seconds']:.0f} s",
+            f"{plan.run.info.get('seconds', 0):.0f} s",
         )
     # A pipe or a file has no width that rows would have to fit in.
     Console(width=None if sys.stdout.isatty() else 120).print(table)

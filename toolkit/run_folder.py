@@ -1,22 +1,20 @@
 """What lies in a run's folder: whole writes, what resuming reads, and how checkpoints are found on the command line."""
 
 import contextlib
-import errno
 import json
 import os
 import re
 import shutil
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import MachineError, UserError
+from toolkit.errors import MACHINE_ERRORS, MachineError, UserError
+from toolkit.recipe.files import parse_toml
+from toolkit.stored import RunInfo, StoredRecipe, checked, parse_row, read_json
 
 ROOT = Path("checkpoints")
-MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
-"""What an OSError says when the machine is at fault (disk full, quota, defect, no permission), and not our code."""
 IGNORED_ON_CHANGE = ("seeds", "wandb")
 """What may differ between a recipe and the run that it resumes: it changes no weight and no number."""
 SEED_FOLDER = re.compile(r"seed-[0-9]+")
@@ -50,15 +48,15 @@ class Run:
     @property
     def info(self) -> dict[str, Any]:
         """run.json."""
-        return read_json(self.path / "run.json")
+        return read_json(self.path / "run.json", RunInfo)
 
     @property
     def recipe(self) -> dict[str, Any]:
         """recipe.toml, as it was resolved."""
         path = self.path / "recipe.toml"
         try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            return checked(parse_toml(path.read_text(encoding="utf-8")), StoredRecipe)
+        except (OSError, ValueError) as error:
             raise UserError(f"{path} is missing or damaged ({error}).") from None
 
     @property
@@ -74,8 +72,11 @@ class Run:
         """The final adapter, or the whole model."""
         return self.path / "adapter" if (self.path / "adapter").is_dir() else self.path / "model"
 
-    def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """Rows of metrics.jsonl, all or those of one kind ("train", "recall"); a half-written last line is left out."""
+    def rows(self, kind: str | None = None, needed: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+        """Rows of metrics.jsonl, all or those of one kind ("train", "recall"); a half-written last line is left out.
+
+        Raises UserError where a line is damaged, or lacks a value that is `needed`.
+        """
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return []
@@ -83,12 +84,18 @@ class Run:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         for number, line in enumerate(lines, start=1):
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
+                row = parse_row(line)
+                if kind is not None and row["kind"] != kind:
+                    continue
+                if lacking := [key for key in needed if row.get(key) is None]:
+                    raise ValueError(f"it lacks {lacking[0]}")
+            except ValueError as error:
                 if number == len(lines) and not line.endswith("\n"):
                     break
-                raise UserError(f"{path}, line {number} is damaged; run the recipe again with --fresh.") from None
-        return [row for row in rows if kind is None or row["kind"] == kind]
+                said = f"{path}, line {number} is damaged ({error}); run the recipe again with --fresh."
+                raise UserError(said) from None
+            rows.append(row)
+        return rows
 
     def append_row(self, row: dict[str, Any]) -> None:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -104,7 +111,9 @@ class Run:
 
     def readings(self) -> list[Path]:
         """Parquet files of readings, in the order of their steps."""
-        return sorted((self.path / "probes").glob("[!.]*-*.parquet"), key=step_of_reading)
+        found = (self.path / "probes").glob("[!.]*-*.parquet")
+        # What somebody else put there has no step in its name.
+        return sorted((path for path in found if re.fullmatch(r".*-[0-9]+", path.stem)), key=step_of_reading)
 
     def update_info(self, **values: Any) -> None:
         info = self.info if self.exists else {}
@@ -123,15 +132,6 @@ def step_of_reading(path: Path) -> int:
 
 def run_for(name: str, seed: int) -> Run:
     return Run(ROOT / name / f"seed-{seed}")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is damaged ({error}).") from None
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

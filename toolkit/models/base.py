@@ -2,22 +2,27 @@
 
 import functools
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
 from toolkit.checkpoints import find_checkpoints, what_is_there
-from toolkit.errors import UserError
+from toolkit.errors import UserError, checked_path
 from toolkit.metrics.information import Shape
+from toolkit.models.files import check_files, holds_adapter, shape_in
 from toolkit.recipe import Recipe, find_recipe_named
-from toolkit.run_folder import read_json
+from toolkit.stored import Stored, read_json
 
 FETCHED = Path("data/models")
 """Where `python -m toolkit.data RECIPE --fetch` puts hub models."""
 
+HUB_NAME = re.compile(r"\w([\w.-]*\w)?/\w([\w.-]{0,94}\w)?", re.ASCII)
+"""What the hub lets a model be called; it also becomes a folder's name in data/models/."""
+OURS = ("checkpoints", "data", "recipes", "reports")
+"""The project's own folders: a path into one of them is no hub name."""
+
 FETCHED_NOTE = "fetched.json"
 """What lies beside a fetched model's files, written last."""
-
-AGAIN = "train it again with --fresh, or take another copy"
 
 QWEN3_SHAPES = {
     # From the configs that Qwen publishes; so that a dry run knows the sizes on a machine without network.
@@ -39,18 +44,15 @@ def find_base(base: str) -> Path | str:
 
     Raises UserError where a folder is meant that is not there, and says which recipe makes it.
     """
-    path = Path(base)
+    path = checked_path(base)
     if path.is_dir():
-        if (path / "config.json").is_file():
-            return path
-        found = find_checkpoints([base])[0]
-        if not (found.weights / "config.json").is_file():
+        folder = path if (path / "config.json").is_file() else find_checkpoints([base])[0].weights
+        # transformers would put an adapter beside a config.json on top, whatever base it names.
+        if holds_adapter(folder) or not (folder / "config.json").is_file():
             raise UserError(f'[model] base = "{base}": it holds an adapter, and a whole model is needed.')
-        return found.weights
-    if fetched_folder(base).is_dir():
-        return fetched_folder(base)
+        return folder
     if is_hub_name(base):
-        return base
+        return fetched_folder(base) if fetched_folder(base).is_dir() else base
     # checkpoints/tiny-base, or what lies in it: checkpoints/tiny-base/seed-0/model
     maker = next(filter(None, map(find_recipe_named, path.parts)), None)
     hint = what_is_there(path).removeprefix("it is not there; ")
@@ -66,14 +68,21 @@ def find_base(base: str) -> Path | str:
 
 def is_hub_name(base: str) -> bool:
     """`organisation/model`, and not a path into one of the project's folders."""
-    parts = base.split("/")
-    return len(parts) == 2 and all(parts) and parts[0] not in ("checkpoints", "data", ".", "..", "~")
+    return bool(HUB_NAME.fullmatch(base)) and not re.search(r"\.\.|--", base) and base.split("/")[0] not in OURS
+
+
+class Fetched(Stored):
+    """What FETCHED_NOTE says."""
+
+    base: str
+    revision: str | None
+    commit: str | None
 
 
 def fetched(folder: Path) -> dict[str, Any] | None:
     """What `--fetch` noted in a folder: `base`, the `revision` asked for and the `commit` it was; None elsewhere."""
     note = folder / FETCHED_NOTE
-    return read_json(note) if note.is_file() else None
+    return read_json(note, Fetched) if note.is_file() else None
 
 
 def refuse_other_revision(base: Path, revision: str | None) -> None:
@@ -107,36 +116,6 @@ def check_base(recipe: Recipe) -> Path | str | None:
     return base
 
 
-def holds_adapter(folder: Path) -> bool:
-    return (folder / "adapter_config.json").is_file()
-
-
-def check_files(folder: Path) -> None:
-    """Raises UserError for an adapter or a model whose files are damaged or missing, before anything is loaded."""
-    from safetensors import SafetensorError, safe_open
-
-    is_adapter = holds_adapter(folder)
-    config = folder / ("adapter_config.json" if is_adapter else "config.json")
-    if not config.is_file():
-        raise UserError(f"{folder} has neither adapter_config.json nor config.json; {AGAIN}.")
-    read_json(config)
-    files = sorted(folder.glob("adapter_model.safetensors" if is_adapter else "model*.safetensors"))
-    if not files:
-        raise UserError(f"{folder} has no weights (*.safetensors); {AGAIN}.")
-    index = folder / "model.safetensors.index.json"
-    wanted = set(read_json(index)["weight_map"].values()) if index.is_file() and not is_adapter else set()
-    if missing := sorted(wanted - {path.name for path in files}):
-        raise UserError(f"{folder} lacks {missing[0]}, a part of its weights; {AGAIN}.")
-    for path in files:
-        try:
-            with safe_open(path, framework="np"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is damaged ({error}); {AGAIN}.") from None
-    if not (folder / "tokenizer.json").is_file() and not is_adapter:
-        raise UserError(f"{folder} has no tokenizer.json; {AGAIN}.")
-
-
 def shape_of(recipe: Recipe, base: Path | str | None) -> Shape | None:
     """The shape of what a recipe trains; None where it is not known without network."""
     shape = recipe.model.shape
@@ -146,24 +125,7 @@ def shape_of(recipe: Recipe, base: Path | str | None) -> Shape | None:
             shape.head_dim, shape.intermediate_size, recipe.model.tokenizer.vocab_size, shape.tie_word_embeddings,
         )  # fmt: skip
     if isinstance(base, Path):
-        return shape_in(read_json(base / "config.json"))
+        return shape_in(base)
     if isinstance(base, str) and base.startswith("Qwen/Qwen3-"):
         return QWEN3_SHAPES.get(base.removeprefix("Qwen/Qwen3-").split("-")[0])
     return None
-
-
-def shape_in(config: dict[str, Any]) -> Shape | None:
-    """The shape that a config.json describes; None for another architecture than Qwen3."""
-    if config.get("model_type") != "qwen3":
-        return None
-    heads = config["num_attention_heads"]
-    return Shape(
-        hidden=config["hidden_size"],
-        layers=config["num_hidden_layers"],
-        heads=heads,
-        kv_heads=config["num_key_value_heads"],
-        head_size=config.get("head_dim", config["hidden_size"] // heads),
-        intermediate=config["intermediate_size"],
-        vocabulary=config["vocab_size"],
-        tied=config.get("tie_word_embeddings", False),
-    )

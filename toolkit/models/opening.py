@@ -4,17 +4,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
+from pydantic import ValidationError
+
 from toolkit.checkpoints import Checkpoint
-from toolkit.errors import UserError
-from toolkit.models.base import base_digest, check_files, find_base, holds_adapter
+from toolkit.errors import MachineError, UserError
+from toolkit.models.base import base_digest, find_base
+from toolkit.models.files import AGAIN, AdapterConfig, Config, check_files, holds_adapter
 from toolkit.recipe import Model
-from toolkit.run_folder import read_json
+from toolkit.recipe.complaints import complain
+from toolkit.stored import read_json
 
 if TYPE_CHECKING:
     from toolkit.models.loaded import Loaded
 
 STORED = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 """A config's dtype, in a recipe's words."""
+
+SMALLER = 'precision = "nf4" (on a GPU), a smaller model or a larger machine help.'
 
 
 class Opened(NamedTuple):
@@ -46,9 +52,8 @@ def model_of(checkpoint: Checkpoint, base: str | None, form: str | None) -> Mode
     folder, values = checkpoint.weights, {}
     if checkpoint.run:
         # A new model is a base of its own once it is trained.
-        values = {
-            key: said for key, said in checkpoint.run.recipe["model"].items() if key not in ("shape", "tokenizer")
-        }
+        said = checkpoint.run.recipe.get("model", {})
+        values = {key: value for key, value in said.items() if key not in ("shape", "tokenizer")}
     if not holds_adapter(folder):
         if base:
             raise UserError(f"--base {base}: {folder} is a whole model, which needs no base.")
@@ -56,32 +61,55 @@ def model_of(checkpoint: Checkpoint, base: str | None, form: str | None) -> Mode
     elif base:
         values |= {"base": base, "revision": None}
     elif not checkpoint.run:
-        values["base"] = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+        values["base"] = read_json(folder / "adapter_config.json", AdapterConfig).get("base_model_name_or_path")
         if not values["base"]:
             raise UserError(f"{folder} does not say which base it belongs to; give --base.")
     if not checkpoint.run:
         values["precision"] = stored_precision(find_base(values["base"]))
     if form:
         values["format"] = form
-    return Model.model_validate(values)
+    try:
+        return Model.model_validate(values)
+    except ValidationError as error:
+        source = checkpoint.run.path / "recipe.toml" if checkpoint.run else folder
+        raise complain(error, source.as_posix(), Model, prefix=("model",), layers=[]) from None
 
 
 def stored_precision(base: Path | str) -> str:
     """The precision that a local base is stored in; bf16 for one on the hub."""
-    config = read_json(base / "config.json") if isinstance(base, Path) else {}
+    config = read_json(base / "config.json", Config) if isinstance(base, Path) else {}
     # transformers 4 called it torch_dtype.
     return STORED.get(config.get("dtype") or config.get("torch_dtype") or "", "bf16")
 
 
 def load_base(engine: ModuleType, base: Path | str, asked: Model, *, full: bool) -> "Loaded":
-    """A base by its engine. Raises UserError where it cannot be had."""
+    """A base by its engine. Raises UserError where it cannot be had, MachineError where the machine is too small."""
     try:
         return engine.load_base(base, asked, full=full)
-    except OSError as error:
-        raise UserError(
-            f'[model] base = "{asked.base}" could not be loaded: {first_line(error)}\nWithout network, fetch it where'
-            " there is one (python -m toolkit.data RECIPE --fetch) and copy data/models/."
-        ) from error
+    except (UserError, MachineError):
+        raise
+    # What libraries raise over files that are not as they should be is of any class: tokenizers Exception itself.
+    except Exception as error:
+        if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+            raise MachineError(f"there is not enough memory to load {asked.base}. {SMALLER}") from error
+        raise UserError(not_loaded(base, asked, error)) from error
+
+
+def not_loaded(base: Path | str, asked: Model, error: Exception) -> str:
+    """Why a base could not be loaded, and what helps."""
+    where = f'[model] base = "{asked.base}"'
+    if "trust_remote_code" in str(error):
+        return (
+            f"{where} comes with code of its own, which has not been run. Look at it, and let it run where you trust"
+            " it: [model] remote_code = true."
+        )
+    said = f"{where} could not be loaded: {first_line(error)}"
+    if isinstance(base, Path):
+        return f"{said}\nIts files may be damaged, or of a kind of model that is not known here; {AGAIN}."
+    return (
+        f"{said}\nWithout network, fetch it where there is one (python -m toolkit.data RECIPE --fetch) and copy"
+        " data/models/."
+    )
 
 
 def open_checkpoint(checkpoint: Checkpoint, engine: ModuleType, asked: Model, opened: Opened | None) -> Opened:
@@ -101,8 +129,10 @@ def open_checkpoint(checkpoint: Checkpoint, engine: ModuleType, asked: Model, op
         refuse_other_base(checkpoint, loaded)
         try:
             loaded.model = PeftModel.from_pretrained(loaded.model, str(checkpoint.weights))
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"{checkpoint.weights} does not fit its base {asked.base}: {first_line(error)}") from None
+        # As in load_base: of any class.
+        except Exception as error:
+            raise UserError(f"{checkpoint.weights} does not fit its base {asked.base}: {first_line(error)}") from error
+        refuse_half_an_adapter(checkpoint, loaded)
     loaded.model.eval()
     return Opened(loaded, asked)
 
@@ -126,5 +156,16 @@ def refuse_other_base(checkpoint: Checkpoint, loaded: "Loaded") -> None:
                 raise UserError(f"{other}: {name} has {side} = {found} there, and the adapter is made for {wanted}.")
 
 
+def refuse_half_an_adapter(checkpoint: Checkpoint, loaded: "Loaded") -> None:
+    """Raises UserError where matrices that adapter_config.json names are not in the file: PEFT leaves them at zero."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(checkpoint.weights / "adapter_model.safetensors", framework="np") as file:
+        missing = sorted(get_peft_model_state_dict(loaded.model).keys() - set(file.keys()))
+    if missing:
+        raise UserError(f"{checkpoint.weights}: its adapter_config.json names {missing[0]}, which its weights lack.")
+
+
 def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from toolkit.metrics.information import PROJECTIONS
 
-Every = Annotated[str, Field(pattern=r"^(epoch|stage|[1-9][0-9]* (epochs|steps))$")]
+Every = Annotated[str, Field(pattern=r"^(epoch|stage|[1-9][0-9]{0,8} (epochs|steps))$")]
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 """What may become a folder's name on every system."""
@@ -101,6 +101,14 @@ class Model(Table):
         if base is not None and not base.strip():
             raise ValueError('base = "" is empty: give a hub name, a folder or a checkpoint')
         return base
+
+    @field_validator("revision")
+    @classmethod
+    def revision_is_one(cls, revision: str | None) -> str | None:
+        # It becomes a file's name in the hub's cache.
+        if revision is not None and (not re.fullmatch(r"\w[\w./+-]*", revision) or ".." in revision):
+            raise ValueError(f"revision = {json.dumps(revision, ensure_ascii=False)} is no branch, tag or commit")
+        return revision
 
     @model_validator(mode="after")
     def base_or_shape(self) -> "Model":
@@ -267,6 +275,9 @@ class Recipe(Table):
     @model_validator(mode="after")
     def fits_together(self) -> "Recipe":
         problems = []
+        # Windows and macOS see one folder in two spellings.
+        if len({name.casefold() for name in self.stage}) < len(self.stage):
+            problems.append(f"two stages have one name: {', '.join(f'[stage.{name}]' for name in self.stage)}")
         for name, stage in self.stage.items():
             if not is_name(name):
                 problems.append(f"[stage.{name}] is no good name: {NAME_RULE}")

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from toolkit.errors import UserError, nearest
 
 RECIPES = Path("recipes")
+DEEPEST = 32
+"""Tables and lists in one another; a recipe has three."""
 
 
 class Layer(NamedTuple):
@@ -25,7 +27,7 @@ def read_layers(path: Path) -> list[Layer]:
     Raises UserError where one is missing, is no TOML, or extends itself through others.
     """
     layers: list[Layer] = []
-    seen: list[Path] = []
+    seen: list[str] = []
     while True:
         values = load_toml(path)
         layers.insert(0, Layer(path.as_posix(), {key: value for key, value in values.items() if key != "extends"}))
@@ -36,15 +38,16 @@ def read_layers(path: Path) -> list[Layer]:
             raise UserError(
                 f'{path.as_posix()}: extends takes the path of one recipe in quotes: extends = "other.toml".'
             )
-        seen.append(path.resolve())
+        seen.append(os.path.realpath(path))
         # normpath, not resolve: messages keep the path as the user knows it.
         parent_path = Path(os.path.normpath(path.parent / parent))
-        if parent_path.resolve() in seen:
-            raise UserError(f'{path.as_posix()}: extends = "{parent}" goes round in a circle.')
-        if parent_path.is_dir():
+        if is_folder(parent_path):
             raise UserError(f'{path.as_posix()}: extends = "{parent}" is a folder, and a recipe is a .toml file.')
-        if not parent_path.exists():
+        # Not Path.exists, which raises where a name is too long.
+        if not os.path.exists(parent_path):  # noqa: PTH110
             raise UserError(f'{path.as_posix()}: extends = "{parent}": {no_such_file(parent_path)}')
+        if os.path.realpath(parent_path) in seen:
+            raise UserError(f'{path.as_posix()}: extends = "{parent}" goes round in a circle.')
         path = parent_path
 
 
@@ -58,7 +61,7 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_toml(path: Path) -> dict[str, Any]:
-    if path.is_dir():
+    if is_folder(path):
         inside = sorted(entry.as_posix() for entry in path.glob("*.toml"))
         raise UserError(
             f"{path.as_posix()} is a folder, and a recipe is a .toml file"
@@ -73,16 +76,45 @@ def load_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path.as_posix()}: is not UTF-8 text; save it as UTF-8.") from None
     except OSError as error:
         raise UserError(f"{path.as_posix()}: cannot be read ({error.strerror}).") from None
+    except ValueError:
+        raise UserError(f"{path.as_posix()!r} is no path.") from None
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return parse_toml(text)
+    except ValueError as error:
         raise UserError(f"{path.as_posix()}: is not TOML: {what_is_no_toml(error, text)}") from None
 
 
-def what_is_no_toml(error: tomllib.TOMLDecodeError, text: str) -> str:
+def parse_toml(text: str) -> dict[str, Any]:
+    """What TOML says. Raises ValueError, also where tomllib gives up otherwise or takes more than TOML allows."""
+    try:
+        values = tomllib.loads(text)
+        refuse_beyond_toml(values)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return values
+
+
+def refuse_beyond_toml(value: Any, depth: int = 0) -> None:
+    """Raises ValueError for whole numbers of more than 64 bits, which nothing below could count with or even print."""
+    if depth > DEEPEST:
+        raise ValueError("it is nested too deeply")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("a whole number has more than 64 bits")
+    for inside in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        refuse_beyond_toml(inside, depth + 1)
+
+
+def is_folder(path: Path) -> bool:
+    """Path.is_dir, which raises where a name is longer than the system allows."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def what_is_no_toml(error: ValueError, text: str) -> str:
     """Python's message, the line itself, and a hint for what is mistyped most."""
     said = str(error)[0].lower() + str(error)[1:]
     said = said.replace("cannot overwrite a value", "a key stands twice")
+    if said.startswith("exceeds the limit"):  # Python's own, before any number can be looked at
+        said = "a whole number has more than 64 bits"
     place = re.search(r"line (\d+)", said)
     if place is None:
         return f"{said}."
@@ -110,9 +142,9 @@ def find_recipe_named(name: str, folder: Path = RECIPES) -> Path | None:
     """The shipped or own recipe whose `name` this is."""
     for path in sorted(folder.rglob("*.toml")):
         try:
-            if tomllib.loads(path.read_text(encoding="utf-8-sig")).get("name") == name:
+            if load_toml(path).get("name") == name:
                 return path
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        except UserError:
             # A broken file beside the one that is looked for is reported when it is run itself.
             continue
     return None

@@ -1,6 +1,5 @@
 """A recipe is read: `extends` and `--set` are merged, and every key but those of [data] is checked."""
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from pydantic import ValidationError
 from toolkit.errors import UserError, nearest
 from toolkit.recipe.complaints import complain, show
 from toolkit.recipe.fields import Recipe
-from toolkit.recipe.files import Layer, merge, read_layers
+from toolkit.recipe.files import Layer, merge, parse_toml, read_layers
 
 
 def read_recipe(path: Path, changes: tuple[str, ...] = (), seeds: list[int] | None = None) -> Recipe:
@@ -45,14 +44,17 @@ def parse_change(change: str) -> tuple[list[str], Any]:
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
         raise UserError(f"--set {change}: write it as key=value, such as stage.learn.learning_rate=1e-3.")
+    if any("\ud800" <= sign <= "\udfff" for sign in change):
+        # What the shell passed on and no text has, as names of files may.
+        raise UserError(f"--set {change}: is not UTF-8 text.")
     if parts == ["extends"]:
         raise UserError(f"--set {change}: which recipe is extended can only be said in the file itself.")
     text = text.strip()
     if not text:
         raise UserError(f'--set {change}: a value is missing after the =; empty text is written "".')
     try:
-        value = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")
+    except ValueError:
         value = {}
     if set(value) == {"value"}:
         return parts, value["value"]

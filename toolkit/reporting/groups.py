@@ -105,7 +105,7 @@ def collect(arguments: list[str]) -> tuple[list[Group], list[str]]:
     groups = []
     for folder, name in names.items():
         runs = sorted((run for run in found if _folder(run) == folder), key=seed_of)
-        readings = [run.rows("recall") for run in runs]
+        readings = [run.rows("recall", needed=("epoch", "exposures")) for run in runs]
         read = [(run, rows) for run, rows in zip(runs, readings, strict=True) if rows]
         left_out = [run for run in named if run not in found and _folder(run) == folder]
         if read:
@@ -118,7 +118,7 @@ def collect(arguments: list[str]) -> tuple[list[Group], list[str]]:
 
 
 def seed_of(run: Run) -> int:
-    return run.info.get("seed", 0)
+    return run.info.get("seed") or 0
 
 
 def first_exposures(rows: Sequence[dict[str, Any]], share: float) -> float | None:

@@ -1,0 +1,127 @@
+"""Reads what runs and models left behind as JSON, and says where a file is not what it should be.
+
+Files are edited, cut short and copied half: what is read of them is checked here, so that no reader has to.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from toolkit.errors import UserError
+
+
+class Stored(BaseModel):
+    """What is read of a file, and of which type it is where it is there; what else the file holds is left alone."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class StoredModel(Stored):
+    """What run.json says of the model."""
+
+    base: str | None = None
+    base_digest: str | None = None
+    dtype: str | None = None
+    engine: str | None = None
+
+
+class StoredData(Stored):
+    """What run.json says of the examples."""
+
+    digest: str | None = None
+    trained: Count | None = None
+    controls: Count | None = None
+    entropy_bits: float | None = None
+    rule_only_bits: float | None = None
+    rule_only_digits: Share | None = None
+    answer_digits: Annotated[int, Field(ge=1)] | None = None
+    prompt_choices: Annotated[int, Field(ge=1)] | None = None
+
+
+class StoredTracking(Stored):
+    """What run.json says of W&B."""
+
+    id: str | None = None
+
+
+class RunInfo(Stored):
+    """run.json; what a run that is younger or older than this version leaves out is None."""
+
+    state: str | None = None
+    seed: Count | None = None
+    started: str | None = None
+    finished: str | None = None
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+    peak_memory_gb: float = 0.0
+    resumed: list[Any] = []
+    model: StoredModel = StoredModel()
+    data: StoredData = StoredData()
+    stages: dict[str, dict[str, str | None]] | None = None
+    wandb: StoredTracking | None = None
+
+
+class Row(Stored):
+    """A line of metrics.jsonl: when, and the values read then. A loss that diverged is no number (NaN)."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+    __pydantic_extra__: dict[str, float | None]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    kind: str
+    step: Count
+    stage: str | None = None
+    epoch: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    exposures: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    exact: Share | None = Field(default=None, alias="recall/exact")
+    exact_control: Share | None = Field(default=None, alias="recall/exact_control")
+
+
+class StoredStage(Stored):
+    epochs: Annotated[int, Field(ge=1)] | None = None
+
+
+class StoredRecipe(Stored):
+    """A run's recipe.toml, as far as it is read without training by it: it may be of another version."""
+
+    model: dict[str, Any] = {}
+    stage: dict[str, StoredStage] = {}
+
+
+def read_json(path: Path, expected: type[Stored] = Stored) -> dict[str, Any]:
+    """A JSON object. Raises UserError where there is none, or where a value is not what `expected` says."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}).") from None
+    try:
+        return checked(values, expected)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}).") from None
+
+
+def parse_row(line: str) -> dict[str, Any]:
+    """A line of metrics.jsonl; raises ValueError with what is wrong in it."""
+    try:
+        return checked(json.loads(line), Row)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def checked(values: Any, expected: type[Stored]) -> dict[str, Any]:
+    """The values themselves, as they were; raises ValueError with the first that is not as expected."""
+    if not isinstance(values, dict):
+        raise ValueError(f"a table of keys and values is expected, not {type(values).__name__}")
+    try:
+        expected.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+    return values
