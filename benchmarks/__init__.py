@@ -1,0 +1,1 @@
+"""Benchmarks: what the toolkit costs and saves, each in a file of its own; `python -m benchmarks.all` runs them."""
