@@ -91,7 +91,7 @@ def answer(opened: Any, engine: Any, prompt: str, max_new_tokens: int) -> Group:
         text.append(f"  (cut at {max_new_tokens} tokens)", style="not bold dim")
     tokens = []
     for token, probability in zip(said.ids, said.probabilities, strict=True):
-        style = next(style for limit, style in SHADES if probability >= limit)
+        style = next((style for limit, style in SHADES if probability >= limit), "red")  # NaN is below all
         shown = opened.loaded.tokenizer.decode([token]).replace("\n", "⏎").replace(" ", "␣")
         tokens.append(Text.assemble((shown, style), " ", (f"{probability:.3f}", "dim")))
     return Group(text, Columns(tokens, padding=(0, 3)))

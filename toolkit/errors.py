@@ -49,16 +49,19 @@ def status_of(action: Callable[[], object]) -> int:
     return 0
 
 
-def checked_path(text: str | Path) -> Path:
-    """Raises UserError for what no file can be called, such as a name that is too long, and where links go round."""
+def checked_path(text: str | Path, what: str = "") -> Path:
+    """Raises UserError for what no file can be called, such as a name that is too long, and where links go round.
+
+    `what` it is that was said, for the message.
+    """
     try:
         Path(text).stat()
     except (FileNotFoundError, NotADirectoryError):
         pass  # said where it is known what was looked for
     except OSError as error:
-        raise UserError(f"{str(text)[:100]}: {error.strerror}.") from None
+        raise UserError(f"{what}{str(text)[:100]}: {error.strerror}.") from None
     except ValueError as error:
-        raise UserError(f"{str(text)[:100]!r} is no path ({error}).") from None
+        raise UserError(f"{what}{str(text)[:100]!r} is no path ({error}).") from None
     return Path(text)
 
 

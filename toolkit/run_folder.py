@@ -186,7 +186,11 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(going, ignore_errors=True)
     if path.exists():
         path.replace(going)
-        shutil.rmtree(going)
+        if going.is_symlink():
+            # What a link leads to may be anybody's.
+            going.unlink()
+        else:
+            shutil.rmtree(going)
 
 
 def remove_leftovers(run: Run) -> None:

@@ -51,9 +51,9 @@ class StoredTracking(Stored):
 
 
 class RunInfo(Stored):
-    """run.json; what a run that is younger or older than this version leaves out is None."""
+    """run.json; a run of another version may leave out everything but how far it came."""
 
-    state: str | None = None
+    state: str
     seed: Count | None = None
     started: str | None = None
     finished: str | None = None
@@ -79,6 +79,8 @@ class Row(Stored):
     exposures: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     exact: Share | None = Field(default=None, alias="recall/exact")
     exact_control: Share | None = Field(default=None, alias="recall/exact_control")
+    read: Count | None = Field(default=None, alias="recall/read")
+    read_control: Count | None = Field(default=None, alias="recall/read_control")
 
 
 class StoredStage(Stored):

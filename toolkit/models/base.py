@@ -44,7 +44,7 @@ def find_base(base: str) -> Path | str:
 
     Raises UserError where a folder is meant that is not there, and says which recipe makes it.
     """
-    path = checked_path(base)
+    path = checked_path(base, "[model] base = ")
     if path.is_dir():
         folder = path if (path / "config.json").is_file() else find_checkpoints([base])[0].weights
         # transformers would put an adapter beside a config.json on top, whatever base it names.

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from toolkit.errors import UserError
 from toolkit.example import Example
 from toolkit.metrics import digits, information
 from toolkit.models.loaded import Loaded, undisturbed
@@ -148,9 +149,18 @@ def write_reading(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def read_reading(path: Path) -> list[dict[str, Any]]:
+    """The rows of a reading. Raises UserError where the file is damaged or has not the columns of one."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.read_table(path).to_pylist()
+    try:
+        table = pq.ParquetFile(path).read()
+        rows = table.to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged or no Parquet file ({str(error).splitlines()[0]}).") from None
+    if lacking := [column.name for column in schema() if column not in table.schema]:
+        raise UserError(f"{path} is no reading of recall: it has no column {lacking[0]} of the type that one has.")
+    return rows
 
 
 def summarise(rows: list[dict[str, Any]], entropy_bits: float | None, *, whole_line: bool) -> dict[str, float]:
