@@ -322,16 +322,7 @@ BASE_FILES: dict[str, dict[str, Damage]] = {
     "generation_config.json": NO_JSON,
 }
 
-BASE_def complaint(action: Callable[[], object]) -> str | None:
-    """What is said where something is wrong; None where nothing is. Any other error is our own bug."""
-    try:
-        action()
-    except UserError as error:
-        return str(error)
-    return None
-
-
-CASES = [(file, how) for file, damages in BASE_FILES.items() for how in damages]
+BASE_CASES = [(file, how) for file, damages in BASE_FILES.items() for how in damages]
 
 
 @pytest.mark.parametrize(("file", "how"), BASE_CASES)
