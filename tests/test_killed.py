@@ -30,11 +30,11 @@ def undisturbed(project: Path, engine: ModuleType) -> tuple[dict[str, Any], list
         def listing() -> None:
             # Opened before it is watched for, and never closed: this process just ends.
             file = listed.open("w", encoding="utf-8")
-            watch(project / "checkpoints/whole", lambda _, what: print(kind_of(what), file=file, flush=True))
+            watch(project / "checkpoints/unkilled", lambda _, what: print(kind_of(what), file=file, flush=True))
 
-        assert trained("whole", listing) == 0, (project / "whole.log").read_text()
+        assert trained("unkilled", listing) == 0, (project / "unkilled.log").read_text()
         kinds = list(dict.fromkeys(listed.read_text(encoding="utf-8").splitlines()))
-        return contents(run_for("whole", 0)), kinds
+        return contents(run_for("unkilled", 0)), kinds
 
 
 def kind_of(what: str) -> str:
