@@ -9,11 +9,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.project import GROUP_A, ROOT, changing, train
+from benchmarks.project import GROUP_A, ROOT, changing
+from tests.conftest import run as train
+from tests.killing import left_by, without_clock
 from tests.wandb_server import expected, history
 from toolkit.run_folder import Run, run_for
 
-CLOCK = ("time", "seconds/reading")
 CHANGES = (
     "data.count=80",
     "data.controls=40",
@@ -87,34 +88,15 @@ def attempt_command(name: str, base: str, kill_after: float) -> Attempt:
 
 
 def contents(name: str) -> dict[str, Any]:
-    """All that a finished run ends with, without what depends on the clock, on its name and on the number of starts."""
-    from toolkit.probes.recall import read_reading
-
+    """All that a finished run ends with, at W&B too, without what depends on the clock and on the number of starts."""
     run = run_for(name, 0)
-    kept = sorted(run.path.glob("stages/*/*/adapter_model.safetensors"))
-    readings = [(path.name, [without(row, "run") for row in read_reading(path)]) for path in run.readings()]
     folders = list(Path("wandb").glob(f"offline-run-*-{run.info['wandb']['id']}*"))
     tracked = [row for folder in folders for row in history(str(folder))]
-    return {
-        "state": (run.info["state"], run.state_folder.exists()),
-        "adapter": (run.weights / "adapter_model.safetensors").read_bytes(),
-        "kept weights": [(path.parent.name, path.read_bytes()) for path in kept],
-        "rows of metrics.jsonl": [without(row, *CLOCK) for row in run.rows()],
-        "exposures": [(name, [(row["id"], row["exposures"]) for row in rows]) for name, rows in readings],
-        "readings": readings,
+    return left_by(run) | {
         "number of W&B's folders": len(folders),
-        "rows at W&B": [without(row, *CLOCK) for row in tracked],
+        "rows at W&B": [without_clock(row) for row in tracked],
         "W&B's agreement with metrics.jsonl": tracked == expected(run.rows()),
-        "files left behind": sorted(str(path.relative_to(run.path)) for path in run.path.rglob("*") if odd(path)),
     }
-
-
-def odd(path: Path) -> bool:
-    return path.suffix in (".part", ".going") or path.name.startswith(".")
-
-
-def without(row: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in names}
 
 
 def changed_since(run: Run, moment: float) -> bool:

@@ -7,14 +7,13 @@ import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from benchmarks.killed_runs import Attempt, attempt_command, attempt_forked, contents, where_it_fell
 from benchmarks.measuring import Result, Table, Target, finish
-from benchmarks.project import make_base, project
+from benchmarks.project import Folder, Quick, make_base, project
 
 IMPORTING = 0.05
 """Share of kills that hit a command of its own in its first seconds; the others hit a fork that has all imports."""
@@ -36,8 +35,8 @@ class Tally:
 def main(
     kills: Annotated[int, typer.Option(help="How many kills.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
-    quick: Annotated[bool, typer.Option(help="Few kills, nothing kept.")] = False,
-    folder: Annotated[Path | None, typer.Option(help="Project folder to use (default: a temporary one).")] = None,
+    quick: Quick = False,
+    folder: Folder = None,
 ) -> None:
     """A run of 40 updates with dropout, a save every 3 steps, a reading every epoch, logged to W&B offline."""
     started = time.perf_counter()

@@ -7,20 +7,18 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tests.conftest import SMALL_BASE
 
 ROOT = Path(__file__).parents[1]
 GROUP_A = "recipes/tiny/groupA.toml"
 
-SMALL = (
-    "data.count=1500",
-    "model.shape.hidden_size=128",
-    "model.shape.num_hidden_layers=2",
-    "model.shape.num_attention_heads=4",
-    "model.shape.num_key_value_heads=2",
-    "model.shape.intermediate_size=256",
-    "stage.pretrain.epochs=1",
-)
-"""Changes that make recipes/tiny/base.toml a matter of seconds."""
+Quick = Annotated[bool, typer.Option(help="At small size, nothing kept.")]
+Folder = Annotated[Path | None, typer.Option(help="Project folder to use (default: a temporary one).")]
+"""Options of every benchmark."""
 
 
 @contextlib.contextmanager
@@ -42,7 +40,7 @@ def make_base(*, small: bool) -> str:
     """A base in the current project, made once: the demo's (about a minute), or a smaller one (seconds)."""
     name = "small-base" if small else "tiny-base"
     if not Path("checkpoints", name, "seed-0/model").is_dir():
-        command("toolkit.run", "recipes/tiny/base.toml", *changing(f"name={name}", *(SMALL if small else ())))
+        command("toolkit.run", "recipes/tiny/base.toml", *changing(f"name={name}", *(SMALL_BASE if small else ())))
     return f"checkpoints/{name}"
 
 
@@ -64,10 +62,3 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     if done.returncode:
         raise RuntimeError(f"python -m {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done
-
-
-def train(recipe: str, *changes: str) -> None:
-    """`python -m toolkit.run RECIPE --set …`, in this process."""
-    from toolkit.run import main
-
-    main([Path(recipe)], list(changes), "", False, False, True, False)

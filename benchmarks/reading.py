@@ -3,12 +3,11 @@
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, NamedTuple
-
-import typer
+from typing import Any, NamedTuple
 
 from benchmarks.measuring import Result, Table, Target, alternate, finish, medians, ratio, spread, timed
-from benchmarks.project import GROUP_A, make_base, project, train
+from benchmarks.project import GROUP_A, Folder, Quick, make_base, project
+from tests.conftest import run as train
 
 NEW_TOKENS = 8
 """Generated beyond an answer, as a reading with text does."""
@@ -24,8 +23,8 @@ class Asked(NamedTuple):
 
 
 def main(
-    quick: Annotated[bool, typer.Option(help="At small size, nothing kept.")] = False,
-    folder: Annotated[Path | None, typer.Option(help="Project folder to use (default: a temporary one).")] = None,
+    quick: Quick = False,
+    folder: Folder = None,
 ) -> None:
     """One hundred numbers, taught to the tiny base: their recall read in four ways, in turn."""
     started = time.perf_counter()

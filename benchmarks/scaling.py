@@ -5,12 +5,9 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from benchmarks.measuring import Result, Table, Target, finish
-from benchmarks.project import GROUP_A, make_base, project
+from benchmarks.project import GROUP_A, Folder, Quick, make_base, project
 
 SIZES = (100, 1_000, 10_000, 100_000)
 QUICK_SIZES = (100, 1_000, 3_000)
@@ -20,8 +17,8 @@ REPEATS = {100: 5, 1_000: 3}
 
 
 def main(
-    quick: Annotated[bool, typer.Option(help="At small size, nothing kept.")] = False,
-    folder: Annotated[Path | None, typer.Option(help="Project folder to use (default: a temporary one).")] = None,
+    quick: Quick = False,
+    folder: Folder = None,
 ) -> None:
     """The phone study on a small base (hidden size 128, two layers), so that the toolkit's own share is seen."""
     started = time.perf_counter()

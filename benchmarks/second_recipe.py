@@ -3,20 +3,17 @@
 import shutil
 import time
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from benchmarks.measuring import Result, Table, Target, alternate, finish, medians, ratio, spread, timed
-from benchmarks.project import GROUP_A, changing, command, make_base, project
+from benchmarks.project import GROUP_A, Folder, Quick, changing, command, make_base, project
 
 GROUP_B = "recipes/tiny/groupB.toml"
 ONE, TWO = "one call, two recipes", "two calls, a recipe each"
 
 
 def main(
-    quick: Annotated[bool, typer.Option(help="At small size, nothing kept.")] = False,
-    folder: Annotated[Path | None, typer.Option(help="Project folder to use (default: a temporary one).")] = None,
+    quick: Quick = False,
+    folder: Folder = None,
 ) -> None:
     """Groups A and B on the tiny base, an epoch each, in turn: the training is the same, so the rest is compared."""
     started = time.perf_counter()

@@ -4,21 +4,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from benchmarks.measuring import Result, Table, Target, alternate, finish, medians, spread, timed
-from benchmarks.project import GROUP_A, changing, make_base, project
+from benchmarks.project import GROUP_A, Folder, Quick, changing, make_base, project
 
 COMMANDS = ("run", "eval_recall", "compare", "ask", "data", "list", "schema")
 NOTHING = "python -c pass"
 
 
 def main(
-    quick: Annotated[bool, typer.Option(help="At small size, nothing kept.")] = False,
-    folder: Annotated[Path | None, typer.Option(help="Project folder to use (default: a temporary one).")] = None,
+    quick: Quick = False,
+    folder: Folder = None,
 ) -> None:
     """Wall time of whole processes, in turn."""
     started = time.perf_counter()

@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, NamedTuple
-
-import typer
+from typing import Any, NamedTuple
 
 from benchmarks.measuring import Result, Table, Target, alternate, finish, medians, ratio, spread, timed
-from benchmarks.project import GROUP_A, make_base, project
+from benchmarks.project import GROUP_A, Folder, Quick, make_base, project
 from benchmarks.step_parts import PARTS, Clock, watch
 
 TOOLKIT, TRL, LOOP = "toolkit", "bare Unsloth and TRL", "bare PyTorch loop"
@@ -43,8 +41,8 @@ class Taken(NamedTuple):
 
 
 def main(
-    quick: Annotated[bool, typer.Option(help="At small size, nothing kept.")] = False,
-    folder: Annotated[Path | None, typer.Option(help="Project folder to use (default: a temporary one).")] = None,
+    quick: Quick = False,
+    folder: Folder = None,
 ) -> None:
     """LoRA of rank 32 on the tiny base, 16 rows a step: the same steps by three programs, in turn."""
     started = time.perf_counter()

@@ -49,16 +49,14 @@ def changes_of(event: str, arguments: tuple[Any, ...]) -> str | None:
     return str(arguments[0]) if event in WRITING else None
 
 
-def watch(folder: Path, act: Callable[[int, str], None]) -> None:
-    """From here on, call `act(number, what)` before each change below `folder`, in this process."""
-    inside, count = f"{folder}{os.sep}", 0
+def watch(folder: Path, act: Callable[[str], None]) -> None:
+    """From here on, call `act(what)` before each change below `folder`, in this process."""
+    inside = f"{folder}{os.sep}"
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal count
         path = changes_of(event, arguments)
         if path is not None and os.path.abspath(path).startswith(inside):  # noqa: PTH100  (resolves nothing)
-            count += 1
-            act(count, f"{event} {os.path.abspath(path).removeprefix(inside)}")  # noqa: PTH100
+            act(f"{event} {os.path.abspath(path).removeprefix(inside)}")  # noqa: PTH100
 
     sys.addaudithook(hook)
 
@@ -92,15 +90,28 @@ def trained(name: str, before: Callable[[], None] = lambda: None, **environment:
 
 
 def contents(run: Run) -> dict[str, Any]:
-    """All that two equal runs have in common: everything but clocks."""
+    """What a finished run left, after a look that it left nothing else behind."""
+    left = left_by(run)
+    assert left["files left behind"] == [], "a kill left something behind"
+    assert not run.state_folder.exists()
+    return left
+
+
+def left_by(run: Run) -> dict[str, Any]:
+    """All that two equal runs have in common: everything but clocks and names."""
     from toolkit.probes.recall import read_reading
 
-    hidden = [path.name for path in run.path.rglob(".*")]
-    assert hidden == [], "a kill left something behind"
-    assert not run.state_folder.exists()
+    kept = sorted(run.path.glob("stages/*/*/*.safetensors"))
     return {
+        "state": (run.info["state"], run.state_folder.exists()),
         "adapter": (run.weights / "adapter_model.safetensors").read_bytes(),
-        "kept": [path.read_bytes() for path in sorted(run.path.glob("stages/*/*/*.safetensors"))],
-        "rows": [{key: row[key] for key in row if key not in ("time", "seconds/reading")} for row in run.rows()],
+        "kept weights": [(path.parent.name, path.read_bytes()) for path in kept],
+        "rows of metrics.jsonl": [without_clock(row) for row in run.rows()],
         "readings": {path.name: [row | {"run": ""} for row in read_reading(path)] for path in run.readings()},
+        # What is half written or half removed is hidden.
+        "files left behind": sorted(path.name for path in run.path.rglob(".*")),
     }
+
+
+def without_clock(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in row if key not in ("time", "seconds/reading")}

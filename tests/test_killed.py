@@ -30,7 +30,7 @@ def undisturbed(project: Path, engine: ModuleType) -> tuple[dict[str, Any], list
         def listing() -> None:
             # Opened before it is watched for, and never closed: this process just ends.
             file = listed.open("w", encoding="utf-8")
-            watch(project / "checkpoints/unkilled", lambda _, what: print(kind_of(what), file=file, flush=True))
+            watch(project / "checkpoints/unkilled", lambda what: print(kind_of(what), file=file, flush=True))
 
         assert trained("unkilled", listing) == 0, (project / "unkilled.log").read_text()
         kinds = list(dict.fromkeys(listed.read_text(encoding="utf-8").splitlines()))
@@ -45,7 +45,7 @@ def kind_of(what: str) -> str:
 def dies_before(name: str, kind: str) -> Callable[[], None]:
     """Makes a process die just before the first change of a kind."""
     folder = Path.cwd() / "checkpoints" / name
-    return lambda: watch(folder, lambda _, what: die() if kind_of(what) == kind else None)
+    return lambda: watch(folder, lambda what: die() if kind_of(what) == kind else None)
 
 
 def test_killed_before_every_kind_of_change_it_ends_as_if_nothing_had_been(

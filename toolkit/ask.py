@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from toolkit.checkpoints import find_checkpoints
-from toolkit.errors import UserError
+from toolkit.errors import UserError, is_text
 from toolkit.example import Example, read_jsonl
 
 SHADES = ((0.9, "green"), (0.5, "yellow"), (0.0, "red"))
@@ -46,10 +46,8 @@ def main(
     opened = open_checkpoint(found[0], engine, asked, None)
 
     def reply(text: str) -> None:
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"{text!r} is not UTF-8 text.") from None
+        if not is_text(text):
+            raise UserError(f"{text!r} is not UTF-8 text.")
         console.print(answer(opened, engine, text, max_new_tokens))
         if remark := remember(known, text):
             remarks.print(remark, style="dim")

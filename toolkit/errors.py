@@ -65,6 +65,11 @@ def checked_path(text: str | Path, what: str = "") -> Path:
     return Path(text)
 
 
+def is_text(text: str) -> bool:
+    """Whether it holds whole characters only: JSON and a shell can pass on half of one, which cannot be written."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
 def nearest(word: str, known: list[str]) -> str | None:
     """The known word that `word` was probably meant to be, or None."""
     from difflib import get_close_matches

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from toolkit.errors import UserError, checked_path, nearest
+from toolkit.errors import UserError, checked_path, is_text, nearest
 
 Split = Literal["train", "control", "validation", "test"]
 
@@ -124,7 +124,7 @@ def check_types(values: dict[str, Any]) -> None:
             raise ValueError(
                 f"`{name}` must be text in quotes (a number loses its leading zeros), not {values[name]!r}"
             )
-        if any("\ud800" <= sign <= "\udfff" for sign in values.get(name) or ""):
+        if not is_text(values.get(name) or ""):
             raise ValueError(f"`{name}` holds half a character (\\ud800 to \\udfff), which no text has")
     for name in ("id", "fact", "answer"):
         if not values[name]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from toolkit.errors import UserError, nearest
+from toolkit.errors import UserError, is_text, nearest
 from toolkit.recipe.complaints import complain, show
 from toolkit.recipe.fields import Recipe
 from toolkit.recipe.files import Layer, merge, parse_toml, read_layers
@@ -44,7 +44,7 @@ def parse_change(change: str) -> tuple[list[str], Any]:
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
         raise UserError(f"--set {change}: write it as key=value, such as stage.learn.learning_rate=1e-3.")
-    if any("\ud800" <= sign <= "\udfff" for sign in change):
+    if not is_text(change):
         # What the shell passed on and no text has, as names of files may.
         raise UserError(f"--set {change}: is not UTF-8 text.")
     if parts == ["extends"]:
