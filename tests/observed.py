@@ -1,0 +1,148 @@
+"""A small real run, and everything that one key of its recipe could have changed about it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from tests.conftest import run as run_recipe
+from tests.wandb_server import records
+from toolkit.run_folder import Run, run_for
+
+
+class Watched:
+    """What a run does and leaves no trace of in its folder."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        from toolkit.models import scoring, with_unsloth
+        from toolkit.training import callback, sft, train
+
+        self.fed: list[dict[str, list[int]]] = []
+        self.saves: list[str] = []
+        self.batches: list[int] = []
+        self.blocks_computed = 0
+        self.engine_asked: dict[str, Any] = {}
+
+        def make_trainer(engine: Any, loaded: Any, rows: Any, *rest: Any) -> Any:
+            self.fed += rows
+            return sft.make_trainer(engine, loaded, rows, *rest)
+
+        def write_whole(path: Path, text: str) -> None:
+            if path.name == callback.MARKER:
+                self.saves.append(path.parent.name)
+            path.write_text(text, encoding="utf-8")
+
+        def chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
+            for chunk in cut(items, size):
+                self.batches.append(len(chunk))
+                yield chunk
+
+        def from_pretrained(**keywords: Any) -> Any:
+            self.engine_asked |= keywords
+            return load(**keywords)
+
+        def count(module: torch.nn.Module, inputs: Any) -> None:
+            self.blocks_computed += type(module).__name__ == "Qwen3MLP"
+
+        cut, load = scoring.chunks, with_unsloth.FastLanguageModel.from_pretrained
+        patch.setattr(train, "make_trainer", make_trainer)
+        patch.setattr(callback, "write_whole", write_whole)
+        patch.setattr(scoring, "chunks", chunks)
+        patch.setattr(with_unsloth.FastLanguageModel, "from_pretrained", from_pretrained)
+        self.hook = torch.nn.modules.module.register_module_forward_pre_hook(count)
+
+
+class Ran(NamedTuple):
+    """A finished run."""
+
+    run: Run
+    watched: Watched
+
+    @property
+    def facts(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.run.path / "examples.jsonl").read_text("utf-8").splitlines()]
+
+    @property
+    def answers(self) -> list[str]:
+        return [fact["answer"] for fact in self.facts]
+
+    @property
+    def prompts(self) -> list[str]:
+        return [fact["prompt"] for fact in self.facts]
+
+    @property
+    def splits(self) -> list[str]:
+        return [fact["split"] for fact in self.facts]
+
+    @property
+    def trained_indices(self) -> list[int]:
+        return sorted(fact["info"]["index"] for fact in self.facts if fact["split"] == "train")
+
+    @property
+    def weights(self) -> bytes:
+        return self.file.read_bytes()
+
+    @property
+    def file(self) -> Path:
+        return next(self.run.weights.glob("*model.safetensors"))
+
+    @property
+    def sizes(self) -> dict[str, list[int]]:
+        from safetensors import safe_open
+
+        with safe_open(self.file, framework="np") as file:
+            return {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  (not a mapping)
+
+    def block(self, name: str) -> list[int]:
+        """The size of a weight of the first block."""
+        return self.sizes[f"model.layers.0.{name}.weight"]
+
+    @property
+    def projections(self) -> set[str]:
+        return {name.split(".lora_")[0].rpartition(".")[2] for name in self.sizes}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return json.loads((self.run.weights / "config.json").read_text("utf-8"))
+
+    @property
+    def kept(self) -> list[str]:
+        return sorted(path.name for path in self.run.path.glob("stages/*/*"))
+
+    @property
+    def steps_read(self) -> list[int]:
+        return [row["step"] for row in self.run.rows("recall")]
+
+    @property
+    def examples_read(self) -> int:
+        from toolkit.probes.recall import read_reading
+
+        return len(read_reading(self.run.readings()[-1]))
+
+    @property
+    def first_loss(self) -> float:
+        return self.run.rows("recall")[0]["loss/digit_nats"]
+
+    @property
+    def at_wandb(self) -> dict[str, Any]:
+        return records(self.run.info["wandb"]["folder"], "run")[0]
+
+    def column(self, key: str) -> list[float]:
+        return [row[key] for row in self.run.rows("train")]
+
+
+def ran(recipe: str, name: str, *changes: str) -> Ran:
+    """Train a recipe's text; `changes` may give it another name or another seed."""
+    path = Path(f"{name}.toml")
+    path.write_text(f'name = "{name}"\n{recipe}', encoding="utf-8")
+    said = dict(change.split("=", 1) for change in changes)
+    with pytest.MonkeyPatch.context() as patch:
+        watched = Watched(patch)
+        try:
+            run_recipe(path.as_posix(), *changes)
+        finally:
+            watched.hook.remove()
+    return Ran(run_for(said.get("name", name), json.loads(said.get("seeds", "[0]"))[0]), watched)
