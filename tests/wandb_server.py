@@ -56,9 +56,11 @@ class Answers(BaseHTTPRequestHandler):
 class Server(ThreadingHTTPServer):
     upload_status = 200
     """How uploads of rows are answered."""
+    daemon_threads = True
+    """One that hangs is not waited for."""
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answers)
+    def __init__(self, answers: type[BaseHTTPRequestHandler] = Answers) -> None:
+        super().__init__(("127.0.0.1", 0), answers)
         self.history: list[dict] = []
 
     def handle_error(self, request, client_address) -> None:
