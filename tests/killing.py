@@ -78,13 +78,15 @@ CHANGES = (
 """Six updates, with a save after every second one and at the ends of epochs, where readings are."""
 
 
-def trained(name: str, before: Callable[[], None] = lambda: None, **environment: str) -> int:
+def trained(
+    name: str, before: Callable[[], None] = lambda: None, recipe: str = "recipes/tiny/groupA.toml", **environment: str
+) -> int:
     """Run a recipe in a forked process, after `before` was called there; its exit status."""
 
     def child() -> None:
         os.environ.update(environment)
         before()
-        sys.exit(status_of(lambda: run("recipes/tiny/groupA.toml", f"name={name}", *CHANGES)))
+        sys.exit(status_of(lambda: run(recipe, f"name={name}", *CHANGES)))
 
     return forked(child, Path(f"{name}.log"))
 

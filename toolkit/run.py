@@ -144,6 +144,7 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
     engine = open_engine(todo[0].recipe.model.engine)
     from toolkit.models.loaded import free_memory
     from toolkit.training.rows import prepare_rows
+    from toolkit.training.saved import check_saved
 
     loaded: Loaded | None = None
     loaded_key: Any = None
@@ -167,6 +168,7 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
                 elif not must_run(plan, console):
                     # Another process did it while this one was loading.
                     continue
+                check_saved(plan.run, plan.recipe)
                 if not run_one(plan, rows, engine, loaded, console, stop_asked):
                     again = f"the same command{' without --fresh' if fresh else ''} goes on from there"
                     console.print(f"stopped {plan.label}; what was trained so far is saved, and {again}.")

@@ -12,24 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from toolkit.errors import MachineError
 from toolkit.run_folder import write_whole
-
-MARKER = "complete"
-"""Written last: a checkpoint without it is one that a kill cut short."""
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The last whole checkpoint of a stage; those that were cut short are removed."""
-    whole = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / MARKER).is_file():
-            whole.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
-    return max(whole, key=step_of, default=None)
-
-
-def step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))
+from toolkit.training.saved import MARKER
 
 
 @dataclass

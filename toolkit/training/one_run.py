@@ -79,7 +79,8 @@ def run_one(
     from toolkit.training.machine import reset_peak_memory
     from toolkit.training.progress import RunProgress
     from toolkit.training.rows import uneven_last_update, updates_an_epoch
-    from toolkit.training.train import Training, resume_step, train
+    from toolkit.training.saved import resume_step
+    from toolkit.training.train import Training, train
 
     run, recipe = plan.run, plan.recipe
     started = time.time()

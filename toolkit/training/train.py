@@ -16,9 +16,10 @@ from toolkit.rendering import fact_numbers
 from toolkit.run_folder import Run, remove_folder, whole_folder
 from toolkit.seeds import sub_seed
 from toolkit.studies.built import Built
-from toolkit.training.callback import MARKER, Every, StageCallback, latest_checkpoint, step_of
+from toolkit.training.callback import Every, StageCallback
 from toolkit.training.progress import RunProgress
 from toolkit.training.rows import Rows, updates_an_epoch
+from toolkit.training.saved import MARKER, latest_checkpoint, read_exposures
 from toolkit.training.sft import make_trainer
 
 
@@ -58,7 +59,7 @@ def train(training: Training, rows: dict[str, Rows]) -> bool:
         after = run.state_folder / name / "after"
         if (after / MARKER).is_file():
             load_weights(training.loaded.model, after)
-            training.exposures[:] = json.loads((after / "exposures.json").read_text(encoding="utf-8"))
+            training.exposures[:] = read_exposures(after)
         else:
             if not train_stage(training, name, stage, rows[name]):
                 return False
@@ -75,28 +76,13 @@ def train(training: Training, rows: dict[str, Rows]) -> bool:
     return True
 
 
-def resume_step(run: Run, recipe: Recipe, updates: dict[str, int]) -> int:
-    """The step that a run goes on from: its rows after that step are of work that will be done again.
-
-    updates: of each stage. Steps count through all stages.
-    """
-    step = 0
-    for name in recipe.stage:
-        if not (run.state_folder / name / "after" / MARKER).is_file():
-            checkpoint = latest_checkpoint(run.state_folder / name / "checkpoints")
-            return step + (step_of(checkpoint) if checkpoint else 0)
-        step += updates[name]
-    return step
-
-
 def train_stage(training: Training, name: str, stage: Stage, rows: Rows) -> bool:
     """Train one stage, from its last whole checkpoint where there is one; False where the user stopped it."""
     run = training.run
     folder = run.state_folder / name / "checkpoints"
     checkpoint = latest_checkpoint(folder)
     if checkpoint:
-        saved = json.loads((checkpoint / "exposures.json").read_text(encoding="utf-8"))
-        training.exposures[:] = saved
+        training.exposures[:] = read_exposures(checkpoint)
     if not run.rows("recall"):
         take_reading(training, name, 0, 0.0, with_text=True)
     callback = StageCallback(

@@ -1,0 +1,113 @@
+"""What a run saved to go on from: found, and looked at before anything is changed or loaded from it."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+from toolkit.errors import UserError
+from toolkit.models.files import holds_adapter, model_files, stored_weights
+from toolkit.recipe import Recipe
+from toolkit.run_folder import Run
+from toolkit.stored import Stored, read_json
+
+MARKER = "complete"
+"""Written last: a checkpoint without it is one that a kill cut short."""
+
+
+class TrainerState(Stored):
+    """trainer_state.json, as far as a run depends on it."""
+
+    global_step: int
+    epoch: float
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The last whole checkpoint of a stage; those that were cut short are removed."""
+    whole = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / MARKER).is_file():
+            whole.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    return max(whole, key=step_of, default=None)
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def resume_step(run: Run, recipe: Recipe, updates: dict[str, int]) -> int:
+    """The step that a run goes on from: its rows after that step are of work that will be done again.
+
+    updates: of each stage. Steps count through all stages.
+    """
+    step = 0
+    for name in recipe.stage:
+        if not (run.state_folder / name / "after" / MARKER).is_file():
+            checkpoint = latest_checkpoint(run.state_folder / name / "checkpoints")
+            return step + (step_of(checkpoint) if checkpoint else 0)
+        step += updates[name]
+    return step
+
+
+def check_saved(run: Run, recipe: Recipe) -> None:
+    """Raises UserError where something is damaged that the run would go on from, or could run code when it is read."""
+    if not run.exists:
+        return
+    try:
+        for name in recipe.stage:
+            after = run.state_folder / name / "after"
+            if (after / MARKER).is_file():
+                check_folder(after)
+                continue
+            checkpoint = latest_checkpoint(run.state_folder / name / "checkpoints")
+            if checkpoint:
+                check_checkpoint(checkpoint)
+            return
+    except UserError as error:
+        raise UserError(f"{run.label} cannot go on: {error} --fresh starts it over.") from None
+
+
+def check_checkpoint(folder: Path) -> None:
+    check_folder(folder)
+    read_json(folder / "trainer_state.json", TrainerState)
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        check_state(folder / name)
+
+
+def check_folder(folder: Path) -> None:
+    """Weights by their headers, and exposures."""
+    stored_weights(folder, ["adapter_model.safetensors"] if holds_adapter(folder) else model_files(folder))
+    read_exposures(folder)
+
+
+def read_exposures(folder: Path) -> list[int]:
+    """Presentations of each fact until this was saved. Raises UserError where the file is damaged."""
+    path = folder / "exposures.json"
+    try:
+        exposures = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(exposures, list) or not all(type(count) is int and count >= 0 for count in exposures):
+            raise ValueError("a list of whole numbers is expected")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}).") from None
+    return exposures
+
+
+def check_state(path: Path) -> None:
+    """Read what PyTorch saved as the trainer will, with tensors and numbers allowed and no code; weights stay on disk.
+
+    Raises UserError where that fails.
+    """
+    import torch
+    from transformers.trainer_pt_utils import safe_globals
+
+    try:
+        with safe_globals():
+            torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError:
+        said = "holds more than numbers, and was not loaded: it could run code"
+        raise UserError(f"{path} {said}.") from None
+    # PyTorch raises RuntimeError for what is no file of its own, and an end of file is an EOFError.
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}).") from None
