@@ -156,7 +156,7 @@ def show_stage(console: Console, recipe: Recipe, built: Built, name: str, rows: 
 
 def show_size(console: Console, recipe: Recipe, shape: Shape | None) -> None:
     if shape is None:
-        console.print("not known, as the base is not on this machine")
+        console.print("not known: the base is not on this machine, or no Qwen3")
         return
     total = parameters(shape)
     trained = lora_parameters(shape, recipe.lora.rank, recipe.lora.targets) if recipe.lora else total

@@ -168,4 +168,5 @@ def refuse_half_an_adapter(checkpoint: Checkpoint, loaded: "Loaded") -> None:
 
 
 def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """With its class, so that a fault of a library or of this toolkit can be told from a damaged file."""
+    return f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
