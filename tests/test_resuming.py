@@ -59,6 +59,8 @@ def test_killed_in_the_middle_and_resumed_it_ends_with_the_same_weights_and_rows
     for step in (5, 14):
         process = start("killed-run", in_project)
         at_step(process, killed, step)
+        if step == 14:
+            assert_a_second_process_is_refused(process, "killed-run", in_project)
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=30)
         assert not killed.complete
@@ -67,6 +69,21 @@ def test_killed_in_the_middle_and_resumed_it_ends_with_the_same_weights_and_rows
     assert resumed.returncode == 0, output
     assert contents(killed) == expected
     assert len(killed.info["resumed"]) == 2
+
+
+def assert_a_second_process_is_refused(first: subprocess.Popen[str], name: str, folder: Path) -> None:
+    """While the first one is held still, so that the second cannot come too late."""
+    first.send_signal(signal.SIGSTOP)
+    before = {path: path.read_bytes() for path in run_for(name, 0).path.rglob("*") if path.is_file()}
+    begun = time.monotonic()
+    second = start(name, folder)
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 2, output
+    assert (
+        output.strip() == f"error: {name}/seed-0 is being trained by another process just now; wait for it or stop it."
+    )
+    assert time.monotonic() - begun < 2
+    assert {path: path.read_bytes() for path in run_for(name, 0).path.rglob("*") if path.is_file()} == before
 
 
 def test_ctrl_c_saves_says_how_to_go_on_and_resumes_to_the_same_weights(in_project: Path) -> None:

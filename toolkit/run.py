@@ -53,6 +53,11 @@ def main(
     planned = [plan for path, recipe in asked for plan in plan_runs(path, recipe)]
     refuse_shared_answers(planned)
     todo = [plan for plan in planned if fresh or must_run(plan, console)]
+    for plan in todo:
+        if plan.run.exists:
+            # Said now, and not after the model is loaded.
+            with locked(plan.run):
+                pass
     stopped = bool(todo) and not run_all(todo, console, fresh=fresh)
     if stopped:
         raise typer.Exit(130)
