@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TINY := recipes/tiny
 
-.PHONY: demo test check setup gpu-path
+.PHONY: demo test check setup gpu-path benchmarks
 
 demo: .venv/.ready
 	$(BIN)/python -m toolkit.run $(TINY)/base.toml
@@ -15,6 +15,10 @@ test: .venv/.ready
 # Unsloth's GPU path on a machine without GPU: its Triton kernels under Triton's interpreter, held to the CPU backend.
 gpu-path: .venv/.ready .triton/.ready
 	$(BIN)/python -m pytest -rs tests/gpu_path/check.py
+
+# Half an hour, for ratios of times on an otherwise idle machine; results lie in benchmarks/results/.
+benchmarks: .venv/.ready
+	$(BIN)/python -m benchmarks.all
 
 check: .venv/.ready
 	$(BIN)/ruff check .
