@@ -10,6 +10,7 @@ from typing import Any
 from tests.conftest import run
 from toolkit.errors import status_of
 from toolkit.run_folder import Run
+from toolkit.tracking import restart_service
 
 WRITING = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink"}
 """What Python's audit hook calls changes of the file system, besides `open` for writing."""
@@ -17,6 +18,9 @@ WRITING = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.
 
 def forked(action: Callable[[], None], log: Path) -> int:
     """Do something in a forked process; its exit status, negative where a signal ended it. `log` gets what it says."""
+    if "wandb" in sys.modules:
+        # Its helper process would be shared with the child, which must have one of its own.
+        restart_service()
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
