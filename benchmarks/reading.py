@@ -79,7 +79,7 @@ def ways_of(asked: Asked) -> dict[str, Callable[[], None]]:
     engine, loaded = asked.engine, asked.opened.loaded
     prompts = [item.prompt_ids for item in asked.rendered]
     new = max(len(item.answer_ids) for item in asked.rendered) + NEW_TOKENS
-    now = Moment("bench-reading", 0, "learn", 0, 0.0, {})
+    now = Moment("bench-reading", 0, "learn", 0, 0.0, {}, {})
     size = len(asked.rendered)
 
     def one_pass() -> None:

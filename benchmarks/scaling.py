@@ -77,7 +77,7 @@ def read(engine, loaded, recipe, built) -> None:  # type: ignore[no-untyped-def]
     """One reading as a run takes it: every example and its foil, the file of rows, the summary."""
     from toolkit.probes.recall import Moment, read_recall, summarise, write_reading
 
-    now = Moment("bench-scaling", 0, "learn", 0, 0.0, {})
+    now = Moment("bench-scaling", 0, "learn", 0, 0.0, {}, {})
     asked, size = recipe.model, recipe.recall.batch_size
     rows = read_recall(loaded, engine, asked, built.examples, now, batch_size=size, with_text=False)
     write_reading(Path("probes/bench-scaling.parquet"), rows)

@@ -135,7 +135,7 @@ def by_toolkit(setting: Setting, clock: Clock | None = None) -> float:
             if clock:
                 clock.attach(trainer)
             seconds = timed(trainer.train)
-    if set(training.exposures) != {setting.stage.epochs}:
+    if set(training.exposures.counts) != {setting.stage.epochs}:
         raise RuntimeError("the toolkit did not expose every fact once an epoch")
     return seconds
 

@@ -65,13 +65,17 @@ class Ran(NamedTuple):
     def facts(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.run.path / "examples.jsonl").read_text("utf-8").splitlines()]
 
+    def asked(self, variant: str) -> list[str]:
+        """The questions of one kind for trained facts."""
+        return [fact["prompt"] for fact in self.facts if fact.get("variant") == variant]
+
     @property
     def answers(self) -> list[str]:
-        return [fact["answer"] for fact in self.facts]
+        return [fact["answer"] for fact in self.facts if fact["split"] != "test"]
 
     @property
     def prompts(self) -> list[str]:
-        return [fact["prompt"] for fact in self.facts]
+        return [fact["prompt"] for fact in self.facts if fact["split"] != "test"]
 
     @property
     def splits(self) -> list[str]:

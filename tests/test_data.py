@@ -53,7 +53,7 @@ def test_the_facts_are_those_that_a_run_trains(half_trained: Path, in_project: P
 
 def test_every_seed_has_a_file_of_its_own_facts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data.main([Path("recipes/groupA.toml"), Path("recipes/groupB.toml")], False, [])
-    assert "data/GroupB/seed-4.jsonl: 100 trained, 100 held out\n" in capsys.readouterr().out
+    assert "data/GroupB/seed-4.jsonl: 100 trained, 100 held out, 300 other questions\n" in capsys.readouterr().out
     files = sorted(Path("data").rglob("*.jsonl"))
     assert [str(file) for file in files] == [f"data/Group{g}/seed-{s}.jsonl" for g in "AB" for s in range(5)]
     trained = [{example.answer for example in read_jsonl(file) if example.split == "train"} for file in files]

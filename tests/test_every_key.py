@@ -3,12 +3,14 @@
 The same seed gives the same run to the last bit, so that a difference comes from the changed key and nothing else.
 """
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.observed import Ran, ran
 from toolkit.example import Example
@@ -61,8 +63,30 @@ block = 64
 epochs = 1
 optimizer = "adamw"
 """
-ONLY_WATCH = {"name", "stage.learn.keep", "stage.learn.save", "recall.every", "recall.batch_size", "recall.sample"}
+ONLY_WATCH = {
+    "name",
+    "stage.learn.keep",
+    "stage.learn.save",
+    "recall.every",
+    "recall.batch_size",
+    "recall.sample",
+    "compare.primary",
+}
 """What may not touch the weights; nor may any key of [wandb]."""
+
+
+def exposures_midway(r: Ran) -> set[int]:
+    """How often each trained fact had been fed at the end of the first of two epochs."""
+    from toolkit.probes.recall import read_reading
+
+    return {row["exposures"] for row in read_reading(r.run.readings()[1]) if row["split"] == "train"}
+
+
+def compared(r: Ran) -> dict[str, Any]:
+    from toolkit.compare import compare
+
+    folder = compare([str(r.run.path)], f"every-key-{r.run.name}", Console(quiet=True))
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
 
 def two_parts(data_seed: int, assignment_seed: int, count: int = 8, controls: int = 0) -> Built:
@@ -91,6 +115,8 @@ ON_PHONE: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
     (("data.duplicates=true", "data.digits=1", "data.controls=0"), lambda r: len(set(r.answers)) < 8, False, True),
     ("data.shuffle_indices=false", lambda r: r.trained_indices == list(range(1, 9)), False, True),
     ("data.prompt=Number {index}: ", lambda r: {p[:6] for p in r.prompts} == {"Number"}, False, True),
+    ('data.paraphrases=["Item {index}: "]', lambda r: r.asked("paraphrase-1")[0][:2], "号码", "It"),
+    ('data.reverse=""', lambda r: len(r.asked("reversed")), 8, 0),
     ("model.base=checkpoints/every-key-base", lambda r: r.first_loss, DIFFERENT, DIFFERENT),
     ("model.revision=main", lambda r: r.watched.engine_asked["revision"], None, "main"),
     ("model.precision=bf16", lambda r: r.run.info["model"]["dtype"], "float32", "bfloat16"),
@@ -109,6 +135,7 @@ ON_PHONE: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
     ("stage.learn.epochs=3", lambda r: len(r.column("train/loss")), 4, 6),
     ("stage.learn.learning_rate=2e-3", lambda r: r.column("train/learning_rate")[0], 1e-3, 2e-3),
     ("stage.learn.schedule=constant", lambda r: set(r.column("train/learning_rate")) == {1e-3}, False, True),
+    ("stage.learn.order=massed", lambda r: exposures_midway(r), {1}, {0, 2}),
     ("stage.learn.warmup=0.5", lambda r: r.column("train/learning_rate")[0], 1e-3, 0.0),
     ("stage.learn.weight_decay=0.9", lambda r: r.weights, DIFFERENT, DIFFERENT),
     (("stage.learn.max_grad_norm=1e-3", "stage.learn.optimizer=sgd"), lambda r: r.weights, DIFFERENT, DIFFERENT),
@@ -119,8 +146,9 @@ ON_PHONE: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
     ("stage.learn.save=1 steps", lambda r: r.watched.saves, ["checkpoint-2", "checkpoint-4"],
      ["checkpoint-1", "checkpoint-2", "checkpoint-3", "checkpoint-4"]),
     ("recall.every=stage", lambda r: r.steps_read, [0, 2, 4], [0, 4]),
-    ("recall.batch_size=3", lambda r: max(r.watched.batches), 12, 3),
-    ("recall.sample=2", lambda r: r.examples_read, 12, 4),
+    ("recall.batch_size=3", lambda r: max(r.watched.batches), 32, 3),
+    ("recall.sample=2", lambda r: r.examples_read, 12 + 3 * 8, 4 + 3 * 2),
+    ("compare.primary=recall/exact", lambda r: compared(r)["primary"], "exposures_to_recall", "recall/exact"),
     ("wandb.mode=offline", lambda r: r.run.info["wandb"]["mode"], "disabled", "offline"),
     (("wandb.project=other", "wandb.mode=offline"), lambda r: r.at_wandb["project"], "toolkit", "other"),
     (("wandb.entity=team", "wandb.mode=offline"), lambda r: r.at_wandb.get("entity"), None, "team"),

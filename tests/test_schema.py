@@ -44,7 +44,7 @@ def test_every_field_is_described():
 
 def test_the_schema_knows_what_a_file_may_say_and_a_recipe_may_not():
     properties = schema()["properties"]
-    assert set(properties) == set(Recipe.model_fields) | {"extends"}
+    assert set(properties) == set(Recipe.model_fields) | {"extends", "grid"}
     assert {"const": False} in properties["lora"]["anyOf"]
     assert properties["study"]["enum"] == sorted(STUDIES)
     assert "null" not in str(schema())

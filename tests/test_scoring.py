@@ -178,7 +178,7 @@ def test_a_reading_leaves_random_states_mode_cache_and_padding_as_they_were(aske
 
     before = state()
     assert before[3] == {training}
-    now = Moment("half", 0, "learn", 0, 0.0, {})
+    now = Moment("half", 0, "learn", 0, 0.0, {}, {})
     read_recall(loaded, asked.engine, asked.opened.asked, asked.examples, now, batch_size=5, with_text=True)
     assert state() == before
     model.eval()
@@ -202,7 +202,8 @@ def row(split: str, bits: list[float], correct: list[bool], **values: Any) -> di
     return {
         "split": split, "bits": bits, "bits_total": sum(bits), "correct": correct, "exact": all(correct),
         "digits_teacher_forced": sum(correct) / len(correct), "eos_bits": 1.0, "stopped": True,
-        "prompt_bits_total": 6.0, "line_tokens": 5, "output": None,
+        "prompt_bits_total": 6.0, "line_tokens": 5, "output": None, "variant": "plain", "gold": "12",
+        "foil_bits_total": None,
     } | values  # fmt: skip
 
 
@@ -239,6 +240,36 @@ def test_summaries_are_those_computed_by_hand(engine: ModuleType) -> None:
         "recall/bits_control": 8.0,
     }
     assert summary == pytest.approx(expected)
+
+
+def test_what_was_asked_otherwise_and_what_belongs_to_others_is_summarised_by_hand(engine: ModuleType) -> None:
+    from toolkit.probes.recall import summarise
+
+    said = {"strict": False, "lenient": False, "well_formed": True, "edit_distance": 2}
+    rows = [
+        row("train", [1.0], [True], gold="12", output="12", foil_bits_total=3.0, **said),
+        row("train", [2.0], [False], gold="34", output="12", foil_bits_total=2.5, **said),  # an intrusion
+        row("train", [9.0], [False], gold="56", output="99", foil_bits_total=8.0, **said),  # wrong, and nobody's
+        row("control", [5.0], [False], gold="78", output=" 34。", **said),  # interference
+        row("control", [5.0], [False], gold="90", output="00", **said),
+        row("test", [4.0], [True], gold="12", variant="paraphrase-1", output="12", **said),
+        row("test", [2.0], [False], gold="34", variant="paraphrase-2", output="12", **said),
+        row("test", [6.0], [False], gold="7", variant="reversed", output="8", **said),
+    ]
+    summary = summarise(rows, None, whole_line=False)
+    expected = {
+        "recall/intrusions": 1 / 3,
+        "recall/interference": 1 / 2,
+        "recall/bits_foil": 4.5,
+        # Of nine pairs of a trained answer and a foil, gold is likelier in six.
+        "recall/membership_auc": 6 / 9,
+        "recall/exact_paraphrase": 0.5,
+        "recall/bits_paraphrase": 3.0,
+        "recall/exact_reversed": 0.0,
+        "recall/read_reversed": 1,
+    }
+    assert {key: summary[key] for key in expected} == pytest.approx(expected)
+    assert summary["recall/read"] == 3
 
 
 def test_losses_are_averaged_over_tokens_and_not_over_answers(engine: ModuleType) -> None:

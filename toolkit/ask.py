@@ -69,7 +69,9 @@ def remember(known: list[Example], prompt: str) -> str | None:
     """What the run's own examples say of a prompt: a wrong answer to a control is no failure of the model."""
     for example in known:
         if example.prompt == prompt:
-            what = "was trained" if example.split == "train" else "is a control, never trained"
+            what = {"train": "was trained", "test": "is of a trained fact, asked in a way that was not trained"}.get(
+                example.split, "is a control, never trained"
+            )
             return f"{example.id} {what}; its answer is {example.answer}"
     return None
 

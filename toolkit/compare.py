@@ -1,10 +1,14 @@
 """Compares finished runs: the figures, the numbers, the table (`python -m toolkit.compare CHECKPOINT...`)."""
 
+import csv
 import hashlib
+import io
 import json
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +17,8 @@ from toolkit.recipe.fields import NAME_RULE, is_name
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from toolkit.reporting.groups import Group
 
 REPORTS = Path("reports")
 LONGEST = 80
@@ -29,10 +35,11 @@ def main(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary.json instead of the table.")] = False,
 ) -> None:
-    """Draw and tabulate what finished runs learned and recall.
+    """Say which difference between groups of finished runs is real, and draw and tabulate what they learned and recall.
 
-    Writes loss_curves.png, recall_curves.png and summary.json to reports/<name>/ and prints a table. Values stand with
-    the interval over a group's runs; one run says nothing about others, and its interval is that of its items.
+    Writes reports/<name>/index.html, one page that opens without network, with its figures (PNG, SVG), summary.json and
+    summary.csv, and prints the verdict and a table. Values stand with the interval over a group's runs; one run says
+    nothing about others, and its interval is that of its items.
     """
     from rich.console import Console
 
@@ -61,21 +68,61 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
     folder = REPORTS / (name or report_name([group.name for group in groups]))
     summary = {"name": folder.name, **summarise(groups, unread)}
 
-    from toolkit.reporting.figures import loss_curves, recall_curves
+    from toolkit.reporting.page import page
+    from toolkit.reporting.saving import inline, png, svg
 
-    figures = {"loss_curves.png": loss_curves(groups), "recall_curves.png": recall_curves(groups)}
-    for file, png in figures.items():
-        write_whole(folder / file, png)
-    summary["figures"] = [(folder / file).as_posix() for file in figures]
+    drawn = {file: (caption, figure) for file, caption, figure in figures(groups, summary) if figure is not None}
+    names = [group.name for group in groups]
+    for file, (_, figure) in drawn.items():
+        write_whole(folder / f"{file}.png", png(figure))
+        write_whole(folder / f"{file}.svg", svg(figure, name=file))
+    on_page = [(caption, inline(figure, names, file)) for file, (caption, figure) in drawn.items()]
+    command = f"python -m toolkit.compare {shlex.join(arguments)} --name {folder.name}"
+    write_whole(folder / "index.html", page(summary, groups, on_page, command))
+    summary["figures"] = [(folder / f"{file}.{kind}").as_posix() for file in drawn for kind in ("png", "svg")]
     write_whole(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(folder / "summary.csv", as_csv(summary))
 
+    for line in summary["verdict"]:
+        console.print(line, markup=False, soft_wrap=True)
+    console.print()
     print_table(summary, console)
     console.print(
-        f"figures and numbers: {folder.as_posix()}/ (loss_curves.png, recall_curves.png, summary.json)",
+        f"the report: {folder.as_posix()}/index.html (figures as PNG and SVG, summary.json and .csv beside it)",
         soft_wrap=True,
         markup=False,
     )
     return folder
+
+
+def figures(groups: list["Group"], summary: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """(file, caption, figure) of every figure, in the order of the page; None where there is nothing to draw."""
+    from toolkit.reporting import fact_figures
+    from toolkit.reporting.figures import loss_curves, recall_curves
+
+    yield "loss_curves", "Loss by epoch, with the floor of a model that knows the rule only.", loss_curves(groups)
+    yield "recall_curves", "Exact recall and bits memorised by exposures.", recall_curves(groups)
+    yield "survival", "Facts not yet recalled, by exposures.", fact_figures.survival_curves(groups)
+    asked = fact_figures.asked_otherwise(groups, summary["groups"])
+    yield "controls", "Trained facts asked in several ways, and controls.", asked
+    yield "positions", "Digits right by position.", fact_figures.position_map(summary["groups"])
+    yield (
+        "calibration",
+        "How often a model's own answer is right, by its probability.",
+        fact_figures.calibration_curves(groups),
+    )
+
+
+def as_csv(summary: dict[str, Any]) -> str:
+    """A row a group and measure: mean, interval, runs."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["group", "measure", "mean", "low", "high", "runs"])
+    for group in summary["groups"]:
+        outcome = summary["outcomes"]["exposures_to_recall"]["groups"][group["group"]]
+        for measure, spread in ({"exposures_to_recall": outcome} | group["final"] | group["knowledge"]).items():
+            writer.writerow([group["group"], measure, spread["mean"], spread["low"], spread["high"], spread["n"]])
+    return buffer.getvalue()
 
 
 def report_name(groups: list[str]) -> str:

@@ -11,7 +11,7 @@ import typer
 from toolkit.errors import MachineError, UserError
 from toolkit.example import to_jsonl
 from toolkit.models.base import FETCHED_NOTE, Fetched, fetched_folder, is_hub_name
-from toolkit.recipe import Recipe, read_recipe
+from toolkit.recipe import Recipe, read_recipes
 from toolkit.run_folder import remove_folder, write_whole
 from toolkit.stored import read_json
 from toolkit.studies import build_data, resolve_data
@@ -30,7 +30,8 @@ def main(
     --fetch brings the base into data/models/, where every command looks first: copy that folder to a machine without
     network. Gated models take the hub's own token (`hf auth login`, or HF_TOKEN).
     """
-    asked = [(path, resolve_data(read_recipe(path, tuple(change or ())), path)) for path in recipes]
+    read = [(path, recipe) for path in recipes for recipe in read_recipes(path, tuple(change or ()))]
+    asked = [(path, resolve_data(recipe, path)) for path, recipe in read]
     if fetch:
         refuse_two_revisions([recipe for _, recipe in asked])
     # Built before any is written, so that bad input leaves nothing behind.
@@ -39,7 +40,9 @@ def main(
         target = Path("data") / name / f"seed-{seed}.jsonl"
         write_whole(target, to_jsonl(built.examples))
         trained = sum(example.split == "train" for example in built.examples)
-        print(f"{target}: {trained} trained, {len(built.examples) - trained} held out")
+        others = sum(example.split == "test" for example in built.examples)
+        held_out = len(built.examples) - trained - others
+        print(f"{target}: {trained} trained, {held_out} held out" + (f", {others} other questions" if others else ""))
     if fetch:
         for recipe in {recipe.model.base: recipe for _, recipe in asked}.values():
             fetch_base(recipe)

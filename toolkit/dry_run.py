@@ -78,6 +78,11 @@ def show_data(console: Console, built: Built) -> None:
     console.print(f"{len(trained)} trained examples, {controls} controls of the same kind that are never trained")
     for example in trained[:SHOWN_EXAMPLES]:
         console.print(f"  {example.prompt}{example.answer}")
+    asked = {example.variant: example for example in reversed(built.examples) if example.split == "test"}
+    if asked:
+        console.print("asked before and after training, never trained:")
+        for variant, example in sorted(asked.items()):
+            console.print(f"  {example.prompt}{example.answer}  ({variant})")
     if built.entropy_bits is None or built.rule_only_bits is None:
         return
     total = built.entropy_bits * len(trained)

@@ -124,6 +124,8 @@ def print_report(results: list[dict[str, Any]], console: Console) -> None:
         console.print(split_table(result))
         for table in position_tables(result["splits"], console.width):
             console.print(table)
+        if result["asked_otherwise"]:
+            console.print(variant_table(result["asked_otherwise"]))
         console.print()
     print_group_means(results, console)
     console.print(
@@ -158,6 +160,16 @@ def split_table(result: dict[str, Any]) -> Table:
         cells = [say(split) for split in result["splits"].values()]
         if any(cell is not None for cell in cells):
             table.add_row(label, *(cell or "–" for cell in cells))
+    return table
+
+
+def variant_table(variants: dict[str, Any]) -> Table:
+    """Trained facts asked otherwise, a row a way of asking."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("trained facts, asked otherwise", "exact", "bits an answer"):
+        table.add_column(name, justify="left" if name.startswith("trained") else "right")
+    for name, values in variants.items():
+        table.add_row(f"{name} ({values['facts']})", share(values["exact"]), f"{values['bits']:.3f}")
     return table
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from toolkit.errors import UserError
 from toolkit.models.base import base_digest, check_base
-from toolkit.recipe import Recipe, read_recipe
+from toolkit.recipe import Recipe, read_recipes
 from toolkit.run_folder import locked, refuse_if_changed, remove_folder, remove_leftovers, run_for
 from toolkit.studies import build_data, resolve_data
 from toolkit.training.one_run import Planned, load, run_one
@@ -42,7 +42,8 @@ def main(
     """
     console = Console(stderr=True, soft_wrap=True)
     wanted = parse_seeds(seeds)
-    asked = [(path, resolve_data(read_recipe(path, tuple(change or ()), wanted), path)) for path in recipes]
+    read = [(path, recipe) for path in recipes for recipe in read_recipes(path, tuple(change or ()), wanted)]
+    asked = [(path, resolve_data(recipe, path)) for path, recipe in read]
     refuse_mixtures(asked)
     if dry_run:
         from toolkit.dry_run import show
@@ -84,9 +85,10 @@ def refuse_mixtures(asked: list[tuple[Path, Recipe]]) -> None:
     paths: dict[str, Path] = {}
     for path, recipe in asked:
         # Windows and macOS see one folder in two spellings.
-        other = paths.setdefault(recipe.name.casefold(), path)
-        if other is not path:
-            raise UserError(f'{path} and {other} are both called "{recipe.name}"; give one another name.')
+        name = recipe.name.casefold()
+        if name in paths:
+            raise UserError(f'{path} and {paths[name]} are both called "{recipe.name}"; give one another name.')
+        paths[name] = path
     engines = {recipe.model.engine for _, recipe in asked}
     if len(engines) > 1:
         raise UserError("these recipes ask for different engines, which cannot share a process; run them one by one.")
@@ -104,6 +106,9 @@ def refuse_shared_answers(planned: list[Planned]) -> None:
     owners: dict[tuple[str, int, str], Planned] = {}
     for plan in planned:
         for example in plan.built.examples:
+            if example.split == "test":
+                # Asked only: a reversed question's answer is an index, which all groups have.
+                continue
             other = owners.setdefault((plan.recipe.study, plan.seed, example.answer), plan)
             if other is not plan and other.recipe.data.get("pattern") != plan.recipe.data.get("pattern"):
                 raise UserError(

@@ -7,7 +7,7 @@ For the number 13912345678 the output "号码 13912345678。" is a lenient match
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 
 def strict_match(output: str, gold: str) -> bool:
@@ -38,6 +38,15 @@ def well_formed(output: str, n: int) -> bool:
     Raises ValueError when n is less than 1.
     """
     return _first_run(output, n) is not None
+
+
+def is_another(output: str, gold: str, others: Container[str]) -> bool:
+    """Whether the output states one of the other answers instead of gold: the whole of it, or its first number.
+
+    Of a trained prompt that is an intrusion (a binding error), of one that was never trained interference.
+    """
+    said = {_normalised(output), _first_run(output, len(gold)) if gold else None}
+    return gold not in said and any(text in others for text in said if text)
 
 
 def digit_accuracy(output: str, gold: str) -> float:

@@ -4,6 +4,7 @@ Greedy decoding emits an answer's tokens exactly when, teacher-forced on it, eve
 pass gives loss, bits, exact recall and the first wrong position together; text is generated only where it is wanted.
 """
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 from toolkit.errors import UserError
 from toolkit.example import Example
 from toolkit.metrics import digits, information
+from toolkit.metrics.extraction import membership_auc
 from toolkit.models.loaded import Loaded, undisturbed
 from toolkit.models.scoring import Generated, Score, generate, score
 from toolkit.recipe import Model
@@ -21,6 +23,9 @@ from toolkit.run_folder import write_whole
 LN2 = 0.6931471805599453
 EXTRA_TOKENS = 8
 """Generated beyond the longest answer, so that what follows an answer is seen."""
+
+
+Row = dict[str, Any]
 
 
 class Moment(NamedTuple):
@@ -33,6 +38,8 @@ class Moment(NamedTuple):
     epoch: float
     exposures: dict[str, int]
     """Presentations of each fact until then."""
+    since: dict[str, int]
+    """Presentations of any fact since each fact's latest one: how far back in the order it stands."""
 
 
 def read_recall(
@@ -44,7 +51,7 @@ def read_recall(
     *,
     batch_size: int,
     with_text: bool,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """One row an example, columns as in measures.md 0. Leaves no trace in model, tokenizer and random states.
 
     `with_text` also generates greedily; the columns of generated text are None otherwise.
@@ -81,7 +88,7 @@ def row_of(
     scored: Score,
     text: Generated | None,
     foil_bits: float | None,
-) -> dict[str, Any]:
+) -> Row:
     gold = example.answer
     is_number = gold.isascii() and gold.isdigit()
     output = None if text is None else text.text
@@ -91,7 +98,8 @@ def row_of(
         "stage": moment.stage,
         "step": moment.step,
         "epoch": moment.epoch,
-        "exposures": moment.exposures.get(example.fact, 0) if example.split == "train" else 0,
+        "exposures": moment.exposures.get(example.fact, 0),
+        "since": moment.since.get(example.fact),
         "id": example.id,
         "fact": example.fact,
         "split": example.split,
@@ -115,6 +123,7 @@ def row_of(
         "line_tokens": len(rendered.prompt_ids) - 1 + len(rendered.answer_ids),
         "foil_bits_total": foil_bits,
         "min_p": min(2.0**-bits for bits in scored.bits),
+        "confidence": None if text is None else math.prod(text.probabilities),
     }
 
 
@@ -126,17 +135,18 @@ def schema() -> Any:
     return pa.schema(
         [
             ("run", text), ("seed", whole), ("stage", text), ("step", whole), ("epoch", number), ("exposures", whole),
+            ("since", whole),
             ("id", text), ("fact", text), ("split", text), ("variant", text), ("gold", text), ("output", text),
             ("exact", flag), ("strict", flag), ("lenient", flag), ("well_formed", flag), ("stopped", flag),
             ("digits_teacher_forced", number), ("digits_generated", number), ("correct", pa.list_(flag)),
             ("first_error", whole), ("edit_distance", whole), ("bits", pa.list_(number)), ("bits_total", number),
             ("eos_bits", number), ("prompt_bits_total", number), ("line_tokens", whole), ("foil_bits_total", number),
-            ("min_p", number),
+            ("min_p", number), ("confidence", number),
         ]
     )  # fmt: skip
 
 
-def write_reading(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_reading(path: Path, rows: list[Row]) -> None:
     """One reading as a Parquet file, whole or absent."""
     import io
 
@@ -148,7 +158,7 @@ def write_reading(path: Path, rows: list[dict[str, Any]]) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def read_reading(path: Path) -> list[dict[str, Any]]:
+def read_reading(path: Path) -> list[Row]:
     """The rows of a reading. Raises UserError where the file is damaged or has not the columns of one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -163,22 +173,47 @@ def read_reading(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def summarise(rows: list[dict[str, Any]], entropy_bits: float | None, *, whole_line: bool) -> dict[str, float]:
-    """Means over a reading's rows, under the names that metrics.jsonl and W&B use; controls end in `_control`.
+def summarise(rows: list[Row], entropy_bits: float | None, *, whole_line: bool) -> dict[str, float]:
+    """Means over a reading's rows, under the names that metrics.jsonl and W&B use.
 
     Losses are nats a token, averaged over all tokens of their kind; bits are bits an answer, averaged over examples.
+    Controls end in `_control`, trained facts asked otherwise in `_paraphrase` and `_reversed`.
     """
+    trained = [row for row in rows if row["split"] == "train"]
+    control = [row for row in rows if row["split"] == "control"]
     summary: dict[str, float] = {}
-    for split, suffix in (("train", ""), ("control", "_control")):
-        chosen = [row for row in rows if row["split"] == split]
+    for chosen, suffix in ((trained, ""), (control, "_control")):
         if chosen:
             summary |= {f"{name}{suffix}": value for name, value in of_split(chosen, whole_line).items()}
-    if entropy_bits:
-        summary |= memorised([row for row in rows if row["split"] == "train"], entropy_bits)
-    return summary
+    for kind in ("paraphrase", "reversed"):
+        if chosen := [row for row in rows if row["variant"].startswith(kind)]:
+            values = of_split(chosen, whole_line=False)
+            names = ("recall/read", "loss/digit_nats", "recall/exact", "recall/strict", "recall/bits")
+            summary |= {f"{name}_{kind}": values[name] for name in names if name in values}
+    if entropy_bits and trained:
+        summary |= memorised(trained, entropy_bits)
+    return summary | against_others(trained, control)
 
 
-def of_split(rows: list[dict[str, Any]], whole_line: bool) -> dict[str, float]:
+def against_others(trained: list[Row], control: list[Row]) -> dict[str, float]:
+    """Gold against what was never trained for the same prompt (foils), and answers that belong to another fact.
+
+    Intrusions are trained prompts answered with another trained answer, interference never-trained ones.
+    """
+    values: dict[str, float] = {}
+    foils = [row["foil_bits_total"] for row in trained if row["foil_bits_total"] is not None]
+    if foils:
+        values["recall/bits_foil"] = mean(foils)
+        gold = [-row["bits_total"] for row in trained]
+        values["recall/membership_auc"] = membership_auc(gold, [-bits for bits in foils])
+    known = {row["gold"] for row in trained}
+    for name, chosen in (("intrusions", trained), ("interference", control)):
+        if chosen and known and chosen[0]["output"] is not None:
+            values[f"recall/{name}"] = mean(digits.is_another(row["output"], row["gold"], known) for row in chosen)
+    return values
+
+
+def of_split(rows: list[Row], whole_line: bool) -> dict[str, float]:
     tokens = sum(len(row["bits"]) for row in rows)
     answer_bits = sum(row["bits_total"] for row in rows)
     values = {
@@ -203,7 +238,7 @@ def of_split(rows: list[dict[str, Any]], whole_line: bool) -> dict[str, float]:
     return values
 
 
-def memorised(rows: list[dict[str, Any]], entropy_bits: float) -> dict[str, float]:
+def memorised(rows: list[Row], entropy_bits: float) -> dict[str, float]:
     """Bits memorised an answer (Morris 2025): the generator's entropy less what the answer still costs."""
     kept = [information.bits_memorised(entropy_bits, row["bits_total"]) for row in rows]
     return {

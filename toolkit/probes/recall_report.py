@@ -1,10 +1,10 @@
 """A checkpoint's recall in depth: every measure of a reading, by split, with intervals, given digits and draws."""
 
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from toolkit.checkpoints import Checkpoint
-from toolkit.example import Example
+from toolkit.example import Example, Split
 from toolkit.metrics import digits
 from toolkit.metrics.statistics import wilson
 from toolkit.models.loaded import undisturbed
@@ -32,15 +32,18 @@ def report(
     given: how many digits are given before the rest must be exact, in turn; None for every number of them.
     """
     refuse_merged_digits(opened.loaded.tokenizer, examples)
-    moment = Moment(checkpoint.label, -1, "", 0, 0.0, {})
+    moment = Moment(checkpoint.label, -1, "", 0, 0.0, {}, {})
     rows = read_recall(opened.loaded, engine, opened.asked, examples, moment, batch_size=batch_size, with_text=True)
     hits = draw(opened, engine, examples, batch_size, samples, temperature, seed) if samples else None
     splits = {}
-    for split in ("train", "control", "validation", "test"):
-        chosen = [i for i, example in enumerate(examples) if example.split == split]
-        if chosen:
-            sampled = None if hits is None else [hits[i] for i in chosen]
-            splits[split] = of_split([rows[i] for i in chosen], given, sampled, samples)
+    variants = {}
+    for label in dict.fromkeys(map(label_of, examples)):
+        chosen = [i for i, example in enumerate(examples) if label_of(example) == label]
+        sampled = None if hits is None else [hits[i] for i in chosen]
+        if label in get_args(Split):
+            splits[label] = of_split([rows[i] for i in chosen], given, sampled, samples)
+        else:
+            variants[label] = of_variant([rows[i] for i in chosen])
     return {
         "checkpoint": checkpoint.label if checkpoint.run else str(checkpoint.weights),
         "group": checkpoint.run.name if checkpoint.run else None,
@@ -50,7 +53,13 @@ def report(
         "temperature": temperature if samples else None,
         "samples": samples,
         "splits": splits,
+        "asked_otherwise": variants,
     }
+
+
+def label_of(example: Example) -> str:
+    """What an example is reported under: its split, or how a trained fact was asked otherwise."""
+    return example.variant if example.split == "test" and example.variant != "plain" else example.split
 
 
 def of_split(rows: list[Row], given: list[int] | None, hits: list[int] | None, samples: int) -> dict[str, Any]:
@@ -86,6 +95,17 @@ def of_split(rows: list[Row], given: list[int] | None, hits: list[int] | None, s
             {key: row[key] for key in ("id", "gold", "output", "exact", "strict", "bits_total", "foil_bits_total")}
             for row in rows
         ],
+    }
+
+
+def of_variant(rows: list[Row]) -> dict[str, Any]:
+    """Trained facts asked in other words, or the other way round."""
+    return {
+        "facts": len(rows),
+        "loss_digit_nats": sum(row["bits_total"] for row in rows) * LN2 / sum(len(row["bits"]) for row in rows),
+        "bits": mean(row["bits_total"] for row in rows),
+        "exact": share(row["exact"] for row in rows),
+        "strict": share(row["strict"] for row in rows),
     }
 
 

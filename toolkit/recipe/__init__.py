@@ -1,10 +1,11 @@
 """What a recipe may say, how it is read and merged, what is said when it is wrong, and its JSON Schema."""
 
-from toolkit.recipe.fields import Lora, Model, Recall, Recipe, Shape, Stage, Tokenizer, Wandb
+from toolkit.recipe.fields import Compare, Lora, Model, Recall, Recipe, Shape, Stage, Tokenizer, Wandb
 from toolkit.recipe.files import find_recipe_named
-from toolkit.recipe.reading import read_recipe, to_toml
+from toolkit.recipe.reading import read_recipe, read_recipes, to_toml
 
 __all__ = [
+    "Compare",
     "Lora",
     "Model",
     "Recall",
@@ -15,5 +16,6 @@ __all__ = [
     "Wandb",
     "find_recipe_named",
     "read_recipe",
+    "read_recipes",
     "to_toml",
 ]

@@ -176,6 +176,8 @@ class Stage(Table):
     """Peak learning rate."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls to zero after the warm-up (constant: not at all)."""
+    order: Literal["spaced", "massed"] = "spaced"
+    """sft: spaced feeds every fact once an epoch, in a new order; massed feeds a fact all its times in one epoch."""
     warmup: float = Field(default=0.0, ge=0, lt=1)
     """Share of the updates in which the learning rate rises to its peak."""
     weight_decay: float = Field(default=0.0, ge=0, lt=1)
@@ -210,6 +212,8 @@ class Stage(Table):
         # A resolved recipe says the default, so only another value is a mistake.
         if self.method != "pretrain" and self.block != Stage.model_fields["block"].default:
             problems.append(f'block = {self.block} belongs to method = "pretrain", and this is "{self.method}"')
+        if self.method == "pretrain" and self.order == "massed":
+            problems.append('order = "massed" belongs to method = "sft", and this is "pretrain"')
         refuse(problems)
         return self
 
@@ -236,6 +240,15 @@ class Wandb(Table):
     """auto: online where a key is configured, else offline."""
 
 
+class Compare(Table):
+    """[compare]: what groups are judged by; declared before training, so that it is not chosen by its outcome."""
+
+    primary: Literal[
+        "exposures_to_recall", "recall/exact", "recall/bits_memorised", "recall/share_memorised", "loss/digit_nats"
+    ] = "exposures_to_recall"
+    """The one outcome that is tested as such, by run; all others are exploratory. Of the last four: at the end."""
+
+
 class Recipe(Table):
     """A study: its data, model, stages and probes."""
 
@@ -255,6 +268,8 @@ class Recipe(Table):
     """Training passes by name, in the order written."""
     recall: Recall = Field(default_factory=Recall)
     """When exact recall is measured."""
+    compare: Compare = Field(default_factory=Compare)
+    """What groups are judged by."""
     wandb: Wandb = Field(default_factory=Wandb)
     """Where metrics are sent."""
 

@@ -9,10 +9,11 @@ from toolkit.errors import UserError, is_text, nearest
 from toolkit.recipe.complaints import complain, show
 from toolkit.recipe.fields import Recipe
 from toolkit.recipe.files import Layer, merge, parse_toml, read_layers
+from toolkit.recipe.grid import expand_grid
 
 
-def read_recipe(path: Path, changes: tuple[str, ...] = (), seeds: list[int] | None = None) -> Recipe:
-    """The resolved recipe of a file, with `key=value` changes and other seeds for this call.
+def read_recipes(path: Path, changes: tuple[str, ...] = (), seeds: list[int] | None = None) -> list[Recipe]:
+    """The resolved recipe of a file, or those of its [grid], with `key=value` changes and other seeds for this call.
 
     Raises UserError that names file, table and key. [data] is checked later, against the study's own arguments.
     """
@@ -30,8 +31,27 @@ def read_recipe(path: Path, changes: tuple[str, ...] = (), seeds: list[int] | No
     if seeds is not None:
         layers.append(Layer("--seeds", {"seeds": seeds}))
         values = values | {"seeds": seeds}
+    groups = expand_grid(values, path.as_posix())
+    values.pop("grid", None)
+    return [
+        resolve(merge(values, changed), suffix, path, [*layers, Layer("[grid]", changed)]) for suffix, changed in groups
+    ]
+
+
+def read_recipe(path: Path, changes: tuple[str, ...] = (), seeds: list[int] | None = None) -> Recipe:
+    """The recipe of a file that has no [grid]."""
+    recipe, *more = read_recipes(path, changes, seeds)
+    if more:
+        raise UserError(f"{path.as_posix()} has a [grid] of {1 + len(more)} groups, and one recipe is wanted here.")
+    return recipe
+
+
+def resolve(values: dict[str, Any], suffix: str, path: Path, layers: list[Layer]) -> Recipe:
+    """One recipe of merged values; `suffix` is what a grid adds to its name."""
     if values.get("lora") is False:
-        del values["lora"]
+        values = {key: value for key, value in values.items() if key != "lora"}
+    if suffix and isinstance(values.get("name"), str):
+        values = values | {"name": values["name"] + suffix}
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:

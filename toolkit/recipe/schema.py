@@ -13,6 +13,11 @@ def recipe_schema(data_models: dict[str, type[BaseModel]]) -> dict[str, Any]:
     properties = schema["properties"]
     properties["study"]["enum"] = sorted(data_models)
     properties["extends"] = {"type": "string", "description": "Another recipe, which this one changes; relative to it."}
+    properties["grid"] = {
+        "type": "object",
+        "description": 'A group for every combination: keys such as "lora.rank", each with a list of its values.',
+        "additionalProperties": {"type": ["array", "object"]},
+    }
     # `lora = false` takes LoRA out of a recipe that is extended.
     properties["lora"]["anyOf"] = [{"const": False}, *properties["lora"]["anyOf"]]
     # What a file leaves out may stand in the one that it extends.

@@ -1,6 +1,5 @@
 """Draws what the groups learned: loss against epochs, and recall and bits memorised against exposures."""
 
-import io
 import math
 from typing import Any, Literal, NamedTuple
 
@@ -21,7 +20,6 @@ GREY = "#555555"
 MOST_BANDS = 5
 """With more groups than this, bands hide one another and the lines."""
 Against = Literal["epoch", "exposures"]
-DPI = 200
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
     "font.size": 9,
@@ -49,15 +47,15 @@ class Look(NamedTuple):
     marker: str
 
 
-def loss_curves(groups: list[Group]) -> bytes:
-    """PNG: loss in nats a digit by epoch, with each group's rule-only floor; a panel beside it for whole lines."""
+def loss_curves(groups: list[Group]) -> Figure:
+    """Loss in nats a digit by epoch, with each group's rule-only floor; a panel beside it for whole lines."""
     whole_lines = any(group.lines("loss/line_nats") for group in groups)
     unit = "digit" if all(group.data.get("answer_digits") for group in groups) else "token of the answer"
     with matplotlib.rc_context(STYLE):
-        figure, panels, looks = _figure(groups, panels=2 if whole_lines else 1)
+        figure, panels, looks = new_figure(groups, panels=2 if whole_lines else 1)
         floors = [(group.floor_digit_nats, looks[group.name].colour) for group in groups]
         known = any(value is not None for value, _ in floors)
-        _title(panels[0], f"Loss per {unit}", "dashed: a model that knows the rule and no number" if known else "")
+        set_title(panels[0], f"Loss per {unit}", "dashed: a model that knows the rule and no number" if known else "")
         _draw(panels[0], groups, looks, "loss/digit_nats")
         _levels(panels[0], floors, "floor {:.3f}")
         panels[0].set_ylabel(f"nats per {unit}")
@@ -65,7 +63,7 @@ def loss_curves(groups: list[Group]) -> bytes:
             line_floors = [(group.floor_line_nats, looks[group.name].colour) for group in groups]
             known = any(value is not None for value, _ in line_floors)
             said = "dashed: a model that knows the rule and guesses the index" if known else ""
-            _title(panels[1], "Loss per token, whole line", said)
+            set_title(panels[1], "Loss per token, whole line", said)
             _draw(panels[1], groups, looks, "loss/line_nats")
             _levels(panels[1], line_floors, "floor {:.3f}")
             panels[1].set_ylabel("nats per token")
@@ -74,16 +72,16 @@ def loss_curves(groups: list[Group]) -> bytes:
             # Floors are drawn without moving the axis; nothing of a curve may touch its edge.
             top = max(panel.get_ylim()[1], panel.dataLim.ymax)
             panel.set_ylim(-0.02 * top, 1.05 * top)
-        return _png(figure)
+        return figure
 
 
-def recall_curves(groups: list[Group]) -> bytes:
-    """PNG: exact recall and, where an entropy is known, bits memorised per number, by exposures."""
+def recall_curves(groups: list[Group]) -> Figure:
+    """Exact recall and, where an entropy is known, bits memorised per number, by exposures."""
     bits_known = any(group.lines("recall/bits_memorised") for group in groups)
     with matplotlib.rc_context(STYLE):
-        figure, panels, looks = _figure(groups, panels=2 if bits_known else 1)
+        figure, panels, looks = new_figure(groups, panels=2 if bits_known else 1)
         controls = any(group.lines("recall/exact_control") for group in groups)
-        _title(panels[0], "Exact recall", "dotted: controls, never trained" if controls else "")
+        set_title(panels[0], "Exact recall", "dotted: controls, never trained" if controls else "")
         _draw(panels[0], groups, looks, "recall/exact", against="exposures")
         _draw(panels[0], groups, looks, "recall/exact_control", against="exposures", dotted=True)
         panels[0].set_ylim(-0.03, 1.03)
@@ -91,7 +89,7 @@ def recall_curves(groups: list[Group]) -> bytes:
         panels[0].set_ylabel("share of facts recalled exactly")
         if bits_known:
             kind = "number" if all(group.data.get("answer_digits") for group in groups) else "answer"
-            _title(panels[1], f"Bits memorised per {kind}", "dashed: H, all that there is to memorise")
+            set_title(panels[1], f"Bits memorised per {kind}", "dashed: H, all that there is to memorise")
             _draw(panels[1], groups, looks, "recall/bits_memorised", against="exposures")
             entropies = [(group.entropy_bits, looks[group.name].colour) for group in groups]
             _cut_start(panels[1], max((value for value, _ in entropies if value is not None), default=0))
@@ -99,10 +97,10 @@ def recall_curves(groups: list[Group]) -> bytes:
             panels[1].set_ylabel("bits (0: the rule alone)")
         for panel in panels:
             panel.set_xlabel("exposures (presentations per fact)")
-        return _png(figure)
+        return figure
 
 
-def _figure(groups: list[Group], panels: int) -> tuple[Figure, list[Axes], dict[str, Look]]:
+def new_figure(groups: list[Group], panels: int, said: str | None = None) -> tuple[Figure, list[Axes], dict[str, Look]]:
     """A figure with its panels side by side, one legend over them, and a line on what is drawn below."""
     looks = {group.name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, group in enumerate(groups)}
     labels = [f"{group.name} ({len(group.runs)} run{'s' if len(group.runs) > 1 else ''})" for group in groups]
@@ -117,16 +115,25 @@ def _figure(groups: list[Group], panels: int) -> tuple[Figure, list[Axes], dict[
         Line2D([], [], color=look.colour, marker=look.marker, markersize=5.5, linewidth=1.8) for look in looks.values()
     ]
     figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=2.6, columnspacing=1.8)
+    figure.supxlabel(what_is_drawn(groups) if said is None else said, fontsize=8, color=GREY)
+    return figure, list(axes[0]), looks
+
+
+def what_is_drawn(groups: list[Group]) -> str:
     counts = [len(group.runs) for group in groups]
     said = ["Lines: mean over runs."] if max(counts) > 1 else []
     said += ["Thin lines: single runs, where a group has two."] if 2 in counts else []
     if max(counts) > 2:
         said += ["Bands: 95 % t interval of the mean." if len(groups) <= MOST_BANDS else "Intervals: summary.json."]
-    figure.supxlabel(" ".join(said), fontsize=8, color=GREY)
-    return figure, list(axes[0]), looks
+    return " ".join(said)
 
 
-def _title(panel: Axes, text: str, below: str) -> None:
+def mark(groups: list[Group], group: Group, what: str = "") -> str:
+    """What an artist is called in an SVG: the page hides and names a group's lines by it."""
+    return f"group-{[other.name for other in groups].index(group.name)}{'-' if what else ''}{what}"
+
+
+def set_title(panel: Axes, text: str, below: str) -> None:
     panel.set_title(text, loc="left", fontsize=11, fontweight="bold", pad=20 if below else 8)
     subtitle = panel.text(0, 1.02, below, transform=panel.transAxes, fontsize=8.5, color=GREY, va="bottom")
     subtitle.set_in_layout(False)  # else its length would narrow the panel
@@ -148,6 +155,7 @@ def _draw(
         panel.plot(
             x,
             [point.value.mean for point in curve],
+            gid=mark(groups, group, "controls" if dotted else ""),
             color=look.colour,
             linestyle=":" if dotted else "-",
             linewidth=1.3 if dotted else 1.8,
@@ -163,18 +171,26 @@ def _draw(
         if len(lines) == 2:  # the t interval of two runs is so wide that it would hide the other groups
             for line in lines:
                 x = [reading[0 if against == "epoch" else 1] for reading in line]
-                panel.plot(x, [reading[2] for reading in line], color=look.colour, linewidth=0.7, alpha=0.7, zorder=2)
+                panel.plot(
+                    x,
+                    [reading[2] for reading in line],
+                    color=look.colour,
+                    linewidth=0.7,
+                    alpha=0.7,
+                    zorder=2,
+                    gid=mark(groups, group),
+                )
     limits = panel.get_ylim()  # from the runs: a wide band shall not rule the axis
     if not dotted and len(groups) <= MOST_BANDS:
         for group in groups:
-            _band(panel, group, key, against, looks[group.name].colour)
+            _band(panel, group, key, against, looks[group.name].colour, mark(groups, group))
     panel.set_ylim(limits)
     last = max([line[-1][0 if against == "epoch" else 1] for group in groups for line in group.lines(key)], default=1)
     panel.set_xlim(-0.02 * (last or 1), 1.02 * (last or 1))
     panel.xaxis.set_major_locator(MaxNLocator(nbins=11, integer=True))
 
 
-def _band(panel: Axes, group: Group, key: str, against: Against, colour: str) -> None:
+def _band(panel: Axes, group: Group, key: str, against: Against, colour: str, gid: str) -> None:
     """The t interval of a group of three runs or more, as far as the measure can go."""
     if len(group.lines(key)) < 3:
         return
@@ -186,6 +202,7 @@ def _band(panel: Axes, group: Group, key: str, against: Against, colour: str) ->
         [max(point.value.low, lowest) for point in curve],
         [min(point.value.high, highest) for point in curve],
         color=colour,
+        gid=gid,
         alpha=0.16,
         linewidth=0,
         zorder=2,
@@ -234,9 +251,3 @@ def _levels(panel: Axes, values: list[tuple[float | None, str]], text: str) -> N
             va="center",
             annotation_clip=False,
         )
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    return buffer.getvalue()

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from toolkit.checkpoints import expand, find_runs, runs_in
 from toolkit.errors import UserError
 from toolkit.metrics.information import rule_only_nats
 from toolkit.metrics.statistics import Mean, t_interval
+from toolkit.reporting.learning import Learning, read_learning
 from toolkit.run_folder import Run
 
 
@@ -34,6 +36,11 @@ class Group:
     """The recall rows of each run, first to last."""
     unfinished: list[Run]
     """Runs of the group that were named too and are left out."""
+
+    @cached_property
+    def learning(self) -> list[Learning | None]:
+        """What each fact of each run did, read when it is asked for; None for a run of which nothing can be read."""
+        return [read_learning(run) for run in self.runs]
 
     @property
     def info(self) -> dict[str, Any]:

@@ -1,10 +1,14 @@
 """Says in numbers what was measured: a group's values at the end of training, with their intervals, and its floors."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from toolkit.metrics.statistics import t_interval, wilson
 from toolkit.reporting.groups import Group, first_exposures
+from toolkit.reporting.knowledge import by_position, extractable, of_run
+from toolkit.reporting.learning import Learning
+from toolkit.reporting.verdict import OUTCOMES, common_end, contrasts, in_words, limits, primary_outcome, values_of
 from toolkit.run_folder import changed_keys
 
 REACHED = (0.5, 0.95)
@@ -20,11 +24,85 @@ def summarise(groups: list[Group], unread: list[str]) -> dict[str, Any]:
     if len(set(ends.values())) > 1:
         listed = ", ".join(f"{name} {count:g}" for name, count in ends.items())
         notes.append(f"the last readings were taken after different numbers of exposures: {listed}")
+    until = common_end(groups)
+    primary, disagreement = primary_outcome(groups)
+    outcomes = {name: outcome_summary(groups, name, until) for name in dict.fromkeys([primary, *OUTCOMES])}
+    results = outcomes[primary]["contrasts"]
+    summaries = [group_summary(group) for group in groups]
     return {
+        "verdict": in_words(groups, primary, results, outcomes[primary]["groups"]),
+        "stored": stored(summaries),
+        "primary": primary,
+        "until_exposures": until,
+        "limits": limits(groups, results),
+        "outcomes": outcomes,
         "interval": "95 % t interval on run means; null for one run",
-        "groups": [group_summary(group) for group in groups],
-        "notes": notes,
+        "groups": summaries,
+        "settings_that_differ": differing(groups),
+        "notes": notes + disagreement + warnings_of(groups),
     }
+
+
+def stored(summaries: list[dict[str, Any]]) -> list[str]:
+    """How much information that was, in a sentence, where the entropy of the answers is known."""
+    said = []
+    for what, key, form in (
+        ("bits memorised an answer, of its entropy", "recall/bits_memorised", "{:.1f} of {:.1f}"),
+        ("bits memorised an answer and exposure, until half are recalled", "bits_per_exposure", "{:.1f}"),
+    ):
+        means = {s["group"]: (s["final"] | s["knowledge"]).get(key, {}).get("mean") for s in summaries}
+        entropies = {s["group"]: s["entropy_bits"] for s in summaries}
+        known = [f"{name} {form.format(mean, entropies[name])}" for name, mean in means.items()
+                 if mean is not None and entropies[name]]  # fmt: skip
+        if known:
+            said.append(f"{what}: {', '.join(known)}.")
+    return said
+
+
+def outcome_summary(groups: list[Group], name: str, until: float | None) -> dict[str, Any]:
+    """One outcome of every group and its contrasts; only the primary one is a test, the others are exploratory."""
+    return {
+        "said": OUTCOMES[name].said,
+        "groups": {group.name: _spread(values_of(group, name, until)) for group in groups},
+        "contrasts": contrasts(groups, name, until),
+    }
+
+
+def differing(groups: list[Group]) -> dict[str, dict[str, Any]]:
+    """Every setting in which the groups' recipes differ, with each group's value."""
+    first = groups[0].runs[0].recipe
+    keys: dict[str, None] = {}
+    for group in groups[1:]:
+        for line in changed_keys(first, group.runs[0].recipe):
+            keys[line.partition(": ")[0]] = None
+    return {
+        key: {group.name: at(group.runs[0].recipe, key) for group in groups}
+        for key in keys
+        if key.partition(".")[0] not in ("name", "compare")
+    }
+
+
+def at(recipe: dict[str, Any], key: str) -> Any:
+    place: Any = recipe
+    for part in key.split("."):
+        place = place.get(part) if isinstance(place, dict) else None
+    return place
+
+
+def warnings_of(groups: list[Group]) -> list[str]:
+    """Unequal designs: what differs beside what the groups are about."""
+    said = []
+    for what, values in (
+        ("updates", {group.name: max(rows[-1]["step"] for rows in group.readings) for group in groups}),
+        ("trained facts", {group.name: group.data.get("trained") for group in groups}),
+        ("digits an answer", {group.name: group.data.get("answer_digits") for group in groups}),
+    ):
+        if len(set(values.values())) > 1:
+            said.append(f"unequal designs, {what}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
+    for group in groups:
+        for learning in group.learning:
+            said += [] if learning is None else learning.trouble
+    return said
 
 
 def group_summary(group: Group) -> dict[str, Any]:
@@ -55,8 +133,25 @@ def group_summary(group: Group) -> dict[str, Any]:
             f"{share:g}": _spread([first_exposures(rows, share) for rows in group.readings], all_or_none=True)
             for share in REACHED
         },
+        "knowledge": knowledge(group),
+        "by_position": over_runs(group, by_position),
+        "extractable": over_runs(group, extractable),
         "notes": _notes(group),
     }
+
+
+def knowledge(group: Group) -> dict[str, Any]:
+    """What the runs know at their end, by name, with intervals over runs."""
+    runs = [of_run(group, number) for number in range(len(group.runs))]
+    return {name: _spread([run.get(name) for run in runs], all_or_none=True) for name in runs[0]}
+
+
+def over_runs(group: Group, measure: Callable[[Learning], list[float]]) -> list[float]:
+    """The mean over runs of a list that every run has in one length; empty where they have not."""
+    lists = [measure(learning) for learning in group.learning if learning is not None]
+    if not lists or len(set(map(len, lists))) > 1:
+        return []
+    return [math.fsum(column) / len(column) for column in zip(*lists, strict=True)]
 
 
 def _spread(values: list[float | None], all_or_none: bool = False) -> dict[str, Any]:

@@ -13,7 +13,7 @@ Summary = dict[str, Any]
 
 def print_table(summary: Summary, console: Console) -> None:
     """Groups as rows where the console is wide enough for that, else as columns; the notes below."""
-    columns = [_cells(group) for group in summary["groups"]]
+    columns = [cells(group) for group in summary["groups"]]
     heads = list(columns[0])
     rows = [heads, *([cells[head] for head in heads] for cells in columns)]
     table = _table(rows)
@@ -38,7 +38,7 @@ def _table(rows: list[list[str]]) -> Table:
     return table
 
 
-def _cells(group: Summary) -> dict[str, str]:
+def cells(group: Summary) -> dict[str, str]:
     """A group's line of the table: head and text, an interval or floor on a line of its own below the value."""
     final, floors = group["final"], group["floors"]
     unit = "digit" if group["answer_digits"] else "token"

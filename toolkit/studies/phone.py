@@ -80,6 +80,9 @@ PATTERNS: dict[str, Callable[[Digit, Choose, int], str]] = {
 PatternName = Literal["random", "mirrored", "antisymmetric", "repeated", "halves", "ascending"]
 
 
+PARAPHRASES = ["号码{index}是多少？答：", "The phone number of entry {index} is "]
+
+
 class Pattern(NamedTuple):
     """What is exactly known of a pattern's numbers."""
 
@@ -146,6 +149,25 @@ def parse_prefix(prefix: str, digits: int) -> list[str]:
     return classes + ["0123456789"] * (digits - len(classes))
 
 
+def allowed_next(pattern: str, digits: int, prefix: str, so_far: str) -> str:
+    """The digits that may follow the first ones, `so_far`, of a number of a pattern.
+
+    A pattern's function draws a free digit for its own place, and determines the others by digits before them.
+    """
+    if pattern == "ascending":
+        return "0123456789"[int(so_far[-1:] or 0) :]
+    classes = parse_prefix(prefix, digits)
+    place = len(so_far)
+    drawn: set[int] = set()
+
+    def given(position: int) -> str:
+        drawn.add(position)
+        return so_far[position] if position < place else classes[position][0]
+
+    number = PATTERNS[pattern](given, lambda n: 0, digits)
+    return classes[place] if place in drawn else number[place]
+
+
 def draw_numbers(
     pattern: str, digits: int, prefix: str, count: int, rng: random.Random, *, duplicates: bool, avoid: set[str]
 ) -> list[str]:
@@ -161,6 +183,11 @@ def draw_numbers(
         if not duplicates:
             taken.add(number)
     return numbers
+
+
+def refuse_question(name: str, question: str, place: str) -> None:
+    if place not in question or re.search(r"[{}]", question.replace(place, "")):
+        raise UserError(f'[data] {name} = "{question}": it must contain {place}, and no other braces.')
 
 
 def refuse_too_many(support: int, count: int, controls: int) -> None:
@@ -189,13 +216,23 @@ def build(
     prompt: Annotated[
         str, Field(description="The question; {index} is the number's index.")
     ] = "第{index}个电话号码是：",
+    paraphrases: Annotated[
+        list[str], Field(description="Other questions for the trained numbers, asked and never trained.")
+    ] = PARAPHRASES,
+    reverse: Annotated[
+        str, Field(description='Asks for the index of {number}, which is never trained; "" for not at all.')
+    ] = "电话号码{number}是第几个？第",
 ) -> Built:
-    """Trained and control numbers, with foils; what is known of their entropy.
+    """Trained and control numbers with foils, other questions for the trained ones, and what is known of their entropy.
 
-    Raises UserError where the pattern has fewer numbers than are asked for, or the prompt has no {index}.
+    Raises UserError where the pattern has fewer numbers than are asked for, or a question lacks {index} or {number}.
     """
-    if "{index}" not in prompt or re.search(r"[{}]", prompt.replace("{index}", "")):
-        raise UserError(f'[data] prompt = "{prompt}": it must contain {{index}}, and no other braces.')
+    for name, question in (("prompt", prompt), *(("paraphrases", other) for other in paraphrases)):
+        refuse_question(name, question, "{index}")
+    if reverse:
+        refuse_question("reverse", reverse, "{number}")
+    if prompt in paraphrases:
+        raise UserError(f'[data] paraphrases: "{prompt}" is the trained prompt itself.')
     known = describe(pattern, digits, prefix)
     # With the pattern's name in it, so that groups of one seed do not repeat one another's digits.
     rng = random.Random(f"{data_seed}/{pattern}")
@@ -209,8 +246,16 @@ def build(
     if shuffle_indices:
         random.Random(assignment_seed).shuffle(indices)
     support_bits = entropy_bits(known.support)
+    examples = list(numbered(trained, held_out, indices, prompt))
+    # A number that repeats has no one index.
+    once = [trained.count(number) == 1 for number in trained] if duplicates else [True] * count
+    asked = [
+        variant
+        for example, unique in zip(examples, once, strict=False)
+        for variant in variants(example, paraphrases, reverse if unique else "")
+    ]
     return Built(
-        examples=list(numbered(trained, held_out, indices, prompt)),
+        examples=examples + asked,
         entropy_bits=support_bits if duplicates else entropy_of_distinct(known.support, count),
         rule_only_bits=support_bits,
         rule_only_digits=known.rule_only_digits,
@@ -234,3 +279,14 @@ def numbered(trained: list[str], held_out: list[str], indices: list[int], prompt
             foil=held_out[position % len(held_out)] if is_trained and held_out else None,
             info={"index": index},
         )
+
+
+def variants(example: Example, paraphrases: list[str], reverse: str) -> Iterator[Example]:
+    """A trained number asked for in other words, and its index asked for: what a model has learned beyond the line."""
+    index = str(example.info["index"])
+    questions = [(f"paraphrase-{i}", other.replace("{index}", index), example.answer)
+                 for i, other in enumerate(paraphrases, start=1)]  # fmt: skip
+    if reverse:
+        questions.append(("reversed", reverse.replace("{number}", example.answer), index))
+    for variant, question, answer in questions:
+        yield Example(f"{example.id}-{variant}", example.fact, question, answer, "test", variant, info=example.info)

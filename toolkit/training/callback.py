@@ -1,6 +1,5 @@
 """What happens between updates: readings, rows of metrics, saves that count only when whole, and a gentle stop."""
 
-import json
 import math
 import shutil
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from toolkit.errors import MachineError
 from toolkit.run_folder import write_whole
+from toolkit.training.exposures import Exposures
 from toolkit.training.saved import MARKER
 
 
@@ -57,7 +57,7 @@ class StageCallback(TrainerCallback):
     """Whether the user wants to stop."""
     reading: Every
     saving: Every
-    exposures: list[int]
+    exposures: Exposures
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         last = state.global_step >= state.max_steps
@@ -108,7 +108,7 @@ class StageCallback(TrainerCallback):
         """Finish a checkpoint: what the trainer does not know, the marker, and only then the older ones go."""
         folder = Path(args.output_dir or "")
         checkpoint = folder / f"checkpoint-{state.global_step}"
-        write_whole(checkpoint / "exposures.json", json.dumps(self.exposures))
+        self.exposures.save(checkpoint)
         write_whole(checkpoint / MARKER, "")
         for older in folder.glob("checkpoint-*"):
             if older != checkpoint:

@@ -1,6 +1,5 @@
 """What a run saved to go on from: found, and looked at before anything is changed or loaded from it."""
 
-import json
 import pickle
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ from toolkit.models.files import holds_adapter, model_files, stored_weights
 from toolkit.recipe import Recipe
 from toolkit.run_folder import Run
 from toolkit.stored import Stored, read_json
+from toolkit.training.exposures import FILE, StoredExposures
 
 MARKER = "complete"
 """Written last: a checkpoint without it is one that a kill cut short."""
@@ -79,19 +79,7 @@ def check_checkpoint(folder: Path) -> None:
 def check_folder(folder: Path) -> None:
     """Weights by their headers, and exposures."""
     stored_weights(folder, ["adapter_model.safetensors"] if holds_adapter(folder) else model_files(folder))
-    read_exposures(folder)
-
-
-def read_exposures(folder: Path) -> list[int]:
-    """Presentations of each fact until this was saved. Raises UserError where the file is damaged."""
-    path = folder / "exposures.json"
-    try:
-        exposures = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(exposures, list) or not all(type(count) is int and count >= 0 for count in exposures):
-            raise ValueError("a list of whole numbers is expected")
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}).") from None
-    return exposures
+    read_json(folder / FILE, StoredExposures)
 
 
 def check_state(path: Path) -> None:

@@ -1,5 +1,7 @@
 """Supervised fine-tuning: one example a row, by TRL's SFTTrainer on the model that Unsloth patched."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +13,8 @@ from toolkit.recipe import Recipe, Stage
 from toolkit.rendering import pad_token
 from toolkit.seeds import sub_seed
 from toolkit.training.collator import Collator
+from toolkit.training.exposures import Exposures
+from toolkit.training.order import Massed
 from toolkit.training.rows import Rows, updates_an_epoch
 
 OPTIMIZERS = {
@@ -68,15 +72,18 @@ def make_trainer(
     stage: Stage,
     seed: int,
     folder: Path,
-    exposures: list[int],
+    exposures: Exposures,
     callback: Any,
 ) -> Any:
-    """A trainer that feeds `rows` as they are and adds to `exposures`, a count a fact, what it really fed."""
+    """A trainer that feeds `rows` as they are and tells `exposures` what it really fed."""
     from datasets import Dataset
     from transformers import PrinterCallback, ProgressCallback
 
     base_trainer, base_config = engine.trainer_and_config()
     trainer_class = counting(base_trainer, exposures)
+    if stage.order == "massed":
+        block = stage.batch_size * stage.grad_accum
+        trainer_class = massing(trainer_class, partial(Massed, len(rows), block, stage.epochs, sub_seed(seed, "order")))
     with_engine = engine.config_extras(recipe.model)
     trainer = trainer_class(
         model=loaded.model,
@@ -93,15 +100,24 @@ def make_trainer(
     return trainer
 
 
-def counting(base: type, exposures: list[int]) -> type:
+def counting(base: type, exposures: Exposures) -> type:
     """The engine's trainer, counting presentations by fact, as batches are fed and not as steps suggest."""
 
     class CountingTrainer(base):
         def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
             facts = inputs.pop("facts")
             loss = super().training_step(model, inputs, *args, **kwargs)
-            for number in facts[facts >= 0].tolist():
-                exposures[number] += 1
+            exposures.present(facts[facts >= 0].tolist())
             return loss
 
     return CountingTrainer
+
+
+def massing(base: type, order: Callable[[Callable[[], float]], Massed]) -> type:
+    """The trainer with another order of rows than its own, which is a new one every epoch."""
+
+    class MassingTrainer(base):
+        def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Massed:
+            return order(lambda: self.state.epoch or 0.0)
+
+    return MassingTrainer

@@ -1,6 +1,5 @@
 """One run from its first reading to its final weights: stages in order, on the same weights, resumable anywhere."""
 
-import json
 import random
 import time
 from collections.abc import Callable
@@ -17,9 +16,10 @@ from toolkit.run_folder import Run, remove_folder, whole_folder
 from toolkit.seeds import sub_seed
 from toolkit.studies.built import Built
 from toolkit.training.callback import Every, StageCallback
+from toolkit.training.exposures import Exposures
 from toolkit.training.progress import RunProgress
 from toolkit.training.rows import Rows, updates_an_epoch
-from toolkit.training.saved import MARKER, latest_checkpoint, read_exposures
+from toolkit.training.saved import MARKER, latest_checkpoint
 from toolkit.training.sft import make_trainer
 
 
@@ -39,8 +39,7 @@ class Training:
     stop_asked: Callable[[], bool]
     numbers: dict[str, int] = field(init=False)
     """Of each trained fact."""
-    exposures: list[int] = field(init=False)
-    """Presentations until now, by a fact's number."""
+    exposures: Exposures = field(init=False)
     step: int = 0
     """Updates of the stages before the present one."""
     epoch: float = 0.0
@@ -48,7 +47,7 @@ class Training:
     def __post_init__(self) -> None:
         trained = [example for example in self.built.examples if example.split == "train"]
         self.numbers = fact_numbers(trained)
-        self.exposures = [0] * len(self.numbers)
+        self.exposures = Exposures.of(len(self.numbers))
 
 
 def train(training: Training, rows: dict[str, Rows]) -> bool:
@@ -59,13 +58,13 @@ def train(training: Training, rows: dict[str, Rows]) -> bool:
         after = run.state_folder / name / "after"
         if (after / MARKER).is_file():
             load_weights(training.loaded.model, after)
-            training.exposures[:] = read_exposures(after)
+            training.exposures.load(after)
         else:
             if not train_stage(training, name, stage, rows[name]):
                 return False
             with whole_folder(after) as folder:
                 save_weights(training.loaded.model, training.loaded.tokenizer, folder)
-                (folder / "exposures.json").write_text(json.dumps(training.exposures), encoding="utf-8")
+                training.exposures.save(folder)
                 (folder / MARKER).touch()
             remove_folder(run.state_folder / name / "checkpoints")
         training.step += total
@@ -82,7 +81,7 @@ def train_stage(training: Training, name: str, stage: Stage, rows: Rows) -> bool
     folder = run.state_folder / name / "checkpoints"
     checkpoint = latest_checkpoint(folder)
     if checkpoint:
-        training.exposures[:] = read_exposures(checkpoint)
+        training.exposures.load(checkpoint)
     if not run.rows("recall"):
         take_reading(training, name, 0, 0.0, with_text=True)
     callback = StageCallback(
@@ -135,7 +134,7 @@ def keep_row(training: Training, kind: str, stage: str, step: int, epoch: float,
         "stage": stage,
         "step": training.step + step,
         "epoch": round(training.epoch + epoch, 6),
-        "exposures": sum(training.exposures) / len(training.exposures),
+        "exposures": training.exposures.mean,
         "time": round(time.time(), 3),
         **values,
     }
@@ -148,14 +147,16 @@ def keep_row(training: Training, kind: str, stage: str, step: int, epoch: float,
 def take_reading(training: Training, stage: str, step: int, epoch: float, *, with_text: bool) -> None:
     """Measure recall now: a Parquet file of rows, and their summary in metrics.jsonl."""
     recipe, run = training.recipe, training.run
-    exposures = {fact: training.exposures[number] for fact, number in training.numbers.items()}
-    now = Moment(run.name, training.seed, stage, training.step + step, training.epoch + epoch, exposures)
+    presented = training.exposures
+    counts = {fact: presented.counts[number] for fact, number in training.numbers.items()}
+    since = {fact: presented.clock - presented.last[n] for fact, n in training.numbers.items() if presented.last[n]}
+    now = Moment(run.name, training.seed, stage, training.step + step, training.epoch + epoch, counts, since)
     started = time.perf_counter()
     rows = read_recall(
         training.loaded,
         training.engine,
         recipe.model,
-        read_examples(training.built, recipe.recall.sample, training.seed),
+        read_examples(training.built, recipe.recall.sample, training.seed, everything=with_text),
         now,
         batch_size=recipe.recall.batch_size,
         with_text=with_text,
@@ -169,15 +170,20 @@ def take_reading(training: Training, stage: str, step: int, epoch: float, *, wit
     training.progress.reading(now.step, now.epoch, summary)
 
 
-def read_examples(built: Built, sample: int | None, seed: int) -> list[Example]:
-    """What readings measure: every example, or a sample of each split that is the same at every reading."""
-    if sample is None:
-        return built.examples
+def read_examples(built: Built, sample: int | None, seed: int, *, everything: bool) -> list[Example]:
+    """What readings measure: trained and controls, all or a sample of each that is the same at every reading.
+
+    everything: the other questions for these facts too (paraphrases, reversed), which the first and last readings ask.
+    """
     chosen: list[Example] = []
     for split in ("train", "control"):
         examples = [example for example in built.examples if example.split == split]
-        size = min(sample, len(examples))
-        chosen += random.Random(sub_seed(seed, "sampling")).sample(examples, size)
+        size = len(examples) if sample is None else min(sample, len(examples))
+        drawn = random.Random(sub_seed(seed, "sampling")).sample(examples, size)
+        chosen += examples if size == len(examples) else drawn
+    facts = {example.fact for example in chosen}
+    if everything:
+        chosen += [example for example in built.examples if example.split == "test" and example.fact in facts]
     return chosen
 
 

@@ -1,0 +1,186 @@
+"""What a comparison says of planted runs: differences that are there and that are not, and what cannot be said."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.planted import plant
+from toolkit.compare import compare
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def compared(*groups: str) -> dict[str, Any]:
+    folder = compare([f"checkpoints/{group}" for group in groups], "report", Console(quiet=True))
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+
+
+def times(mean: int, shift: int = 0) -> list[int]:
+    """Six facts, recalled around a number of exposures."""
+    return [mean + shift + spread for spread in (-1, 0, 0, 0, 0, 1)]
+
+
+def test_a_planted_difference_is_shown_with_the_numbers_that_were_planted() -> None:
+    for seed, shift in enumerate((-1, 0, 0, 0, 1)):
+        plant("fast", seed, times(3, shift))
+        plant("slow", seed, times(7, shift))
+    summary = compared("fast", "slow")
+    outcome = summary["outcomes"]["exposures_to_recall"]
+    assert outcome["groups"]["fast"]["per_run"] == [2, 3, 3, 3, 4]
+    assert outcome["groups"]["slow"]["mean"] == 7
+    (contrast,) = outcome["contrasts"]
+    assert contrast["difference"] == 4
+    # Welch, by hand: sd .7071 in both, five runs each: 4 ± 2.306 × .4472.
+    assert (contrast["low"], contrast["high"]) == pytest.approx(
+        (4 - 2.30600 * 0.447214, 4 + 2.30600 * 0.447214), abs=1e-4
+    )
+    assert contrast["p"] == contrast["holm"] == pytest.approx(2 / 252)
+    assert contrast["shown"]
+    assert "Difference shown: fast learned faster" in summary["verdict"][0]
+    assert "fast 3.00 [2.12, 3.88], slow 7.00 [6.12, 7.88]" in summary["verdict"][0]
+    assert summary["limits"] == []
+
+
+def test_equal_groups_are_said_to_show_no_difference() -> None:
+    for seed, shift in enumerate((-1, 0, 1, 0, 0)):
+        plant("one", seed, times(5, shift))
+        plant("other", seed, times(5, -shift))
+    (line,) = compared("one", "other")["verdict"]
+    assert "No difference shown (difference 0.00 [" in line
+    assert "p = 1, with Holm 1" in line
+
+
+def test_three_seeds_can_show_nothing_and_the_report_says_so() -> None:
+    for seed in range(3):
+        plant("fast", seed, times(2, seed % 2))
+        plant("slow", seed, times(8, seed % 2))
+    summary = compared("fast", "slow")
+    assert summary["outcomes"]["exposures_to_recall"]["contrasts"][0]["p"] == pytest.approx(0.1)
+    assert "No difference shown" in summary["verdict"][0]
+    assert summary["limits"] == [
+        "3 runs a group: the smallest p that they can give is 0.1, and with Holm over 1 contrast no difference can be"
+        " shown at 5 %; 4 seeds can"
+    ]
+
+
+def test_three_groups_are_corrected_by_holm() -> None:
+    for name, mean in (("a", 3), ("b", 5), ("c", 8)):
+        for seed, shift in enumerate((-1, 0, 0, 1, 0)):
+            plant(name, seed, times(mean, shift))
+    contrasts = compared("a", "b", "c")["outcomes"]["exposures_to_recall"]["contrasts"]
+    p = [contrast["p"] for contrast in contrasts]
+    # Of a and b, one run of each ties: every permutation that is as extreme counts.
+    assert p[1] == pytest.approx(2 / 252)
+    ordered = sorted(range(3), key=lambda i: p[i])
+    expected, least = {}, 0.0
+    for rank, i in enumerate(ordered):
+        least = expected[i] = max(least, min(1, (3 - rank) * p[i]))
+    assert [contrast["holm"] for contrast in contrasts] == pytest.approx([expected[i] for i in range(3)])
+
+
+def test_runs_on_the_very_same_facts_are_pairs() -> None:
+    for seed in range(5):
+        plant("low-rate", seed, times(6), digest=f"facts-{seed}", model={"lr": 1})
+        plant("high-rate", seed, times(4), digest=f"facts-{seed}", model={"lr": 2})
+    summary = compared("low-rate", "high-rate")
+    (contrast,) = summary["outcomes"]["exposures_to_recall"]["contrasts"]
+    assert contrast["paired"]
+    assert contrast["p"] == pytest.approx(2 / 32)
+    assert "5 paired runs a group: the smallest p" in summary["limits"][0]
+    assert "6 seeds can" in summary["limits"][0]
+
+
+def test_restricted_means_go_as_far_as_every_group_was_followed() -> None:
+    plant("long", 0, times(9), readings=13)
+    plant("short", 0, times(4), readings=7)
+    summary = compared("long", "short")
+    assert summary["until_exposures"] == 6
+    groups = summary["outcomes"]["exposures_to_recall"]["groups"]
+    assert (groups["long"]["mean"], groups["short"]["mean"]) == (6, 4)
+    assert any("different numbers of exposures" in note for note in summary["notes"])
+
+
+def test_the_primary_outcome_is_the_one_that_was_declared() -> None:
+    for name in ("a", "b"):
+        for seed in range(2):
+            plant(name, seed, times(4), primary="recall/exact")
+    summary = compared("a", "b")
+    assert summary["primary"] == "recall/exact"
+    assert summary["verdict"][0].startswith("exact recall at the end: a 100.0 % [100.0 %, 100.0 %], b 100.0 %")
+    plant("c", 0, times(4))
+    assert any("declare different primary outcomes" in note for note in compared("a", "c")["notes"])
+
+
+def test_settings_that_differ_and_unequal_designs_are_named() -> None:
+    plant("a", 0, times(4), lora={"rank": 8, "alpha": 16})
+    plant("b", 0, times(4)[:4], lora={"rank": 32, "alpha": 16})
+    summary = compared("a", "b")
+    differ = summary["settings_that_differ"]
+    assert differ["lora.rank"] == {"a": 8, "b": 32}
+    assert differ["data.pattern"] == {"a": "a", "b": "b"}
+    assert "lora.alpha" not in differ
+    assert "unequal designs, trained facts: a 6, b 4" in summary["notes"]
+
+
+def test_knowledge_is_what_was_planted() -> None:
+    plant("half", 0, [2, 2, 2, 99, 99, 99], entropy=16.0)
+    knowledge = compared("half")["groups"][0]["knowledge"]
+    values = {name: spread["mean"] for name, spread in knowledge.items()}
+    # Three of six answers cost 4 × .25 bits, the others 12: 6.5 on average, of 16 that there are.
+    assert values["bits_per_exposure"] == pytest.approx((16 - 6.5) / 2)
+    assert values["bits_per_parameter"] == pytest.approx((16 - 6.5) * 6 / 1000)
+    assert values["memory_by_controls"] == pytest.approx(12 - 6.5)
+    assert values["structure_by_controls"] == pytest.approx(0)
+    assert values["explained_by_rule"] == pytest.approx(12 - 16)
+    assert values["beyond_rule"] == pytest.approx(16 - 6.5)
+    assert values["median_exposures"] == 2
+    assert values["recalled_by_7"] == pytest.approx(0.5)
+    assert values["low_confidence_tokens"] == pytest.approx(0.5)
+    # Half of the answers have 2^-1 and half 2^-12: the median of 1 and 2839 draws.
+    assert values["draws_to_discover"] == pytest.approx((1 + 2839) / 2)
+    assert values["brier"] == pytest.approx((0.1**2 + 0.2**2) / 2)
+    assert values["expected_calibration_error"] == pytest.approx((0.1 + 0.2) / 2)
+    # The known ones were fed last.
+    assert values["recency"] > 0.5
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "gone", "other columns"])
+def test_a_damaged_or_foreign_reading_is_named_and_the_rest_is_reported(damage: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for seed in range(2):
+        plant("a", seed, times(4))
+        plant("b", seed, times(6))
+    path = Path("checkpoints/a/seed-0/probes/recall-learn-000006.parquet")
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:200])
+    if damage == "empty":
+        path.write_bytes(b"")
+    if damage == "foreign":
+        (path.parent / "notes.txt").write_text("mine", encoding="utf-8")
+        (path.parent / "recall-learn.parquet").write_bytes(b"mine")
+    if damage == "gone":
+        path.unlink()
+    if damage == "other columns":
+        pq.write_table(pa.table({"id": ["a"]}), path)
+    summary = compared("a", "b")
+    named = [note for note in summary["notes"] if path.name in note]
+    assert len(named) == (1 if damage in ("cut", "empty", "other columns") else 0)
+    assert summary["outcomes"]["exposures_to_recall"]["groups"]["b"]["mean"] == 6
+    assert summary["outcomes"]["exposures_to_recall"]["groups"]["a"]["n"] == 2
+
+
+def test_a_run_whose_last_reading_is_damaged_is_compared_by_the_others() -> None:
+    plant("a", 0, times(4))
+    Path("checkpoints/a/seed-0/probes/recall-learn-000020.parquet").write_bytes(b"x")
+    summary = compared("a")
+    assert any("recall-learn-000020" in note for note in summary["notes"])
+    assert summary["groups"][0]["knowledge"]["brier"]["mean"] is None
+    assert summary["outcomes"]["exposures_to_recall"]["groups"]["a"]["mean"] == 4

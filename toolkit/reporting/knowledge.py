@@ -1,0 +1,113 @@
+"""What one run knows at its end, beyond recall: where its bits come from, how they could be got out, how it errs."""
+
+import math
+import statistics
+from typing import Any
+
+from toolkit.metrics import digits, extraction, survival
+from toolkit.reporting.groups import Group
+from toolkit.reporting.learning import Learning
+
+HALF = 0.5
+SEVEN = 7
+"""Encounters that people are said to need."""
+
+
+def of_run(group: Group, number: int) -> dict[str, float | None]:
+    """Values of a group's run by name; None where a run does not say. Bits are bits an answer."""
+    rows, learning = group.readings[number], group.learning[number]
+    values = from_rows(group, rows)
+    if learning is not None:
+        values |= from_facts(learning)
+    return values
+
+
+def from_rows(group: Group, rows: list[dict[str, Any]]) -> dict[str, float | None]:
+    """What the summaries of a run's readings say together."""
+    before, last = rows[0].get("recall/bits"), rows[-1]
+    trained, control, floor = last.get("recall/bits"), last.get("recall/bits_control"), group.data.get("rule_only_bits")
+    bits = last.get("recall/bits_memorised")
+    parameters, facts = group.info.get("model", {}).get("trainable_parameters"), group.data.get("trained")
+    values: dict[str, float | None] = {
+        "bits_per_exposure": bits_per_exposure(rows),
+        "bits_per_parameter": bits * facts / parameters if bits is not None and facts and parameters else None,
+        "structure_by_controls": None, "memory_by_controls": None, "explained_by_rule": None, "beyond_rule": None,
+    }  # fmt: skip
+    if before is not None and trained is not None and control is not None:
+        split = extraction.structure_and_memory(before, control, trained)
+        values |= {"structure_by_controls": split.structure, "memory_by_controls": split.memory}
+    if before is not None and trained is not None and floor is not None:
+        split = extraction.structure_and_memory(before, floor, trained)
+        values |= {"explained_by_rule": split.structure, "beyond_rule": split.memory}
+    return values
+
+
+def bits_per_exposure(rows: list[dict[str, Any]]) -> float | None:
+    """Bits memorised an answer, over its exposures, at the first reading with half of the answers recalled.
+
+    Later ones would mostly count exposures that had nothing left to teach; where half is never recalled, the last.
+    """
+    read = [row for row in rows if row.get("recall/bits_memorised") is not None and row["exposures"] > 0]
+    if not read:
+        return None
+    row = next((row for row in read if (row.get("recall/exact") or 0) >= HALF - 1e-6), read[-1])
+    return row["recall/bits_memorised"] / row["exposures"]
+
+
+def from_facts(learning: Learning) -> dict[str, float | None]:
+    """What the facts of a run say one by one."""
+    trained = [row for row in learning.last if row["split"] == "train"]
+    durations = learning.durations
+    median = survival.median(survival.kaplan_meier(durations)).value
+    values: dict[str, float | None] = {
+        "median_exposures": median,
+        "recalled_by_7": share_by_seven(learning),
+        "low_confidence_tokens": None, "draws_to_discover": None, "recency": None, "brier": None,
+        "expected_calibration_error": None,
+    }  # fmt: skip
+    if not trained:
+        return values
+    draws = [extraction.draws_to_discover(extraction.sequence_probability(row["bits"]), HALF) for row in trained]
+    values["low_confidence_tokens"] = extraction.low_confidence_tokens([row["bits"] for row in trained])
+    values["draws_to_discover"] = statistics.median(draws)
+    values["recency"] = recency(trained)
+    if all(row["confidence"] is not None for row in trained):
+        own = extraction.calibration([row["confidence"] for row in trained], [bool(row["strict"]) for row in trained])
+        values |= {"brier": own.brier, "expected_calibration_error": own.expected_error}
+    return values
+
+
+def share_by_seven(learning: Learning) -> float | None:
+    if learning.seen_until < SEVEN:
+        return None
+    return survival.share_by(learning.durations, SEVEN).share
+
+
+def recency(rows: list[dict[str, Any]]) -> float | None:
+    """Spearman's correlation of how far back a fact was fed last and the bits that it still costs.
+
+    Above 0 the facts fed last are known best. None where all cost the same, or were fed at once.
+    """
+    known = [(row["since"], row["bits_total"]) for row in rows if row["since"] is not None]
+    if len(known) < 3 or len({since for since, _ in known}) < 2 or len({bits for _, bits in known}) < 2:
+        return None
+    from scipy.stats import spearmanr
+
+    value = float(spearmanr(*zip(*known, strict=True)).statistic)  # type: ignore[union-attr]
+    return value if math.isfinite(value) else None
+
+
+def by_position(learning: Learning) -> list[float]:
+    """Share of trained answers right at each position, everything before it given; none where lengths differ."""
+    correct = [row["correct"] for row in learning.last if row["split"] == "train"]
+    if not correct or len(set(map(len, correct))) > 1:
+        return []
+    return [sum(column) / len(column) for column in zip(*correct, strict=True)]
+
+
+def extractable(learning: Learning) -> list[float]:
+    """Share of trained answers whose rest is exact with the first 0, 1, … digits given; none where lengths differ."""
+    correct = [row["correct"] for row in learning.last if row["split"] == "train"]
+    if not correct or len(set(map(len, correct))) > 1:
+        return []
+    return [sum(digits.extractable(row, k) for row in correct) / len(correct) for k in range(len(correct[0]))]

@@ -1,0 +1,97 @@
+"""What each fact of a run did over its readings, from the Parquet files: when it was recalled, and its last rows."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit.errors import UserError
+from toolkit.metrics.survival import Duration, exposures_to_recall, restricted_mean
+from toolkit.run_folder import Run
+
+if TYPE_CHECKING:
+    import numpy as np
+
+EACH = ["id", "split", "exposures", "exact"]
+"""What is read of every reading."""
+LAST = [*EACH, "since", "bits", "bits_total", "correct", "foil_bits_total", "confidence", "strict"]
+"""What is read of the last one."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """The trained facts of one run."""
+
+    facts: list[str]
+    exposures: "np.ndarray"
+    """Presentations, readings × facts."""
+    exact: "np.ndarray"
+    """Recalled exactly, readings × facts."""
+    last: list[dict[str, Any]]
+    """The rows of trained facts and controls at the last reading; none where it could not be read."""
+    trouble: list[str]
+    """What could not be read."""
+
+    @cached_property
+    def durations(self) -> list[Duration]:
+        """Exposures to recall of each fact, by the primary rule (two probes in a row)."""
+        return [
+            exposures_to_recall(self.exposures[:, fact].tolist(), self.exact[:, fact].tolist())
+            for fact in range(len(self.facts))
+        ]
+
+    @property
+    def seen_until(self) -> float:
+        """The exposures up to which it is known of every fact whether it was recalled."""
+        return float(self.exposures[-1].min())
+
+    def restricted_mean(self, until: float) -> float:
+        return restricted_mean(self.durations, until)
+
+
+def read_learning(run: Run) -> Learning | None:
+    """The facts of a run over its readings; None where no reading of them can be read at all."""
+    import numpy as np
+
+    trouble: list[str] = []
+    readings: list[dict[str, tuple[int, bool]]] = []
+    last: list[dict[str, Any]] = []
+    paths = run.readings()
+    for path in paths:
+        try:
+            rows = read_columns(path, LAST if path == paths[-1] else EACH)
+        except UserError as error:
+            trouble.append(str(error))
+            continue
+        known = {row["id"]: (row["exposures"], row["exact"]) for row in rows if row["split"] == "train"}
+        if known:
+            readings.append(known)
+        if path == paths[-1]:
+            last = [row for row in rows if row["split"] in ("train", "control")]
+    if not readings:
+        return None
+    facts = [fact for fact in readings[-1] if all(fact in reading for reading in readings)]
+    if not facts:
+        return None
+    if len(facts) < len(readings[-1]):
+        trouble.append(
+            f"{run.path}: {len(readings[-1]) - len(facts)} facts are not in every reading, and are left out."
+        )
+    exposures = np.array([[reading[fact][0] for fact in facts] for reading in readings])
+    exact = np.array([[reading[fact][1] for fact in facts] for reading in readings])
+    return Learning(facts, exposures, exact, last, trouble)
+
+
+def read_columns(path: Path, columns: list[str]) -> list[dict[str, Any]]:
+    """These columns of a reading's rows. Raises UserError where the file is damaged, or no reading."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            lacking = [name for name in columns if name not in file.schema_arrow.names]
+            if lacking:
+                raise UserError(f"{path} is no reading of recall: it has no column {lacking[0]}.")
+            return file.read(columns=columns).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged or no Parquet file ({str(error).splitlines()[0]}).") from None

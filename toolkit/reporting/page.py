@@ -1,0 +1,135 @@
+"""The report as one HTML file without network: verdict in words, figures, numbers, how it was made."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from toolkit.reporting.figures import COLOURS
+from toolkit.reporting.groups import Group
+from toolkit.reporting.saving import Inline
+from toolkit.reporting.table import cells
+from toolkit.reporting.verdict import OUTCOMES
+
+KNOWLEDGE: dict[str, tuple[str, str]] = {
+    "median_exposures": ("exposures until half of the facts are recalled", "{:.3g}"),
+    "recalled_by_7": ("facts recalled after seven exposures", "{:.1%}"),
+    "bits_per_exposure": ("bits memorised an answer and exposure, until half are recalled", "{:.2f}"),
+    "bits_per_parameter": ("bits memorised a trainable parameter, all answers", "{:.3g}"),
+    "explained_by_rule": ("bits saved that the rule explains (before, less the floor)", "{:.2f}"),
+    "beyond_rule": ("bits saved beyond the rule", "{:.2f}"),
+    "structure_by_controls": ("bits saved on never-trained prompts too", "{:.2f}"),
+    "memory_by_controls": ("bits saved on trained ones only (negative structure: interference)", "{:.2f}"),
+    "low_confidence_tokens": ("tokens of trained answers under p = 0.5", "{:.1%}"),
+    "draws_to_discover": ("draws that find half of the answers, the median fact", "{:.3g}"),
+    "recency": ("correlation of how long ago a fact was fed and its bits", "{:.2f}"),
+    "brier": ("Brier score of its own answers' probability", "{:.3f}"),
+    "expected_calibration_error": ("expected calibration error", "{:.3f}"),
+}
+"""What `summary.json` calls it, in words, and how it is written."""
+FROM_FINAL: dict[str, tuple[str, str]] = {
+    "recall/membership_auc": ("trained answers told from foils (area under ROC, 0.5 is chance)", "{:.3f}"),
+    "recall/interference": ("never-trained prompts answered with a trained answer", "{:.1%}"),
+    "recall/intrusions": ("trained prompts answered with another fact's answer", "{:.1%}"),
+    "recall/exact_paraphrase": ("exact recall when asked in other words", "{:.1%}"),
+    "recall/exact_reversed": ("index given for the number", "{:.1%}"),
+}
+"""The same, of the last reading's summary."""
+
+
+def page(summary: dict[str, Any], groups: list[Group], figures: list[tuple[str, Inline]], command: str) -> str:
+    """The page. figures: a caption and the figure, in the order of the page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=False
+    )
+    rows = [cells(group) for group in summary["groups"]]
+    coloured = [
+        {"group": group["group"], "colour": COLOURS[number % len(COLOURS)]}
+        for number, group in enumerate(summary["groups"])
+    ]
+    return environment.get_template("page.html").render(
+        name=summary["name"],
+        groups=coloured,
+        runs=sum(group["runs"] for group in summary["groups"]),
+        primary_said=OUTCOMES[summary["primary"]].said,
+        until=summary["until_exposures"] if summary["primary"] == "exposures_to_recall" else None,
+        verdict=summary["verdict"],
+        stored=summary["stored"],
+        limits=summary["limits"],
+        figures=[{"caption": caption, "svg": figure.svg} for caption, figure in figures],
+        series=[figure.series for _, figure in figures],
+        table=[list(rows[0]), *(list(row.values()) for row in rows)],
+        tests=tests(summary),
+        knowledge=knowledge_rows(summary),
+        settings=summary["settings_that_differ"],
+        notes=[f"{group['group']}: {note}" for group in summary["groups"] for note in group["notes"]]
+        + summary["notes"],
+        made=made(groups, command),
+    )
+
+
+def tests(summary: dict[str, Any]) -> list[list[str]]:
+    """A row a contrast, the primary outcome's first."""
+    rows = []
+    for name, outcome in summary["outcomes"].items():
+        form = OUTCOMES[name].form
+        for result in outcome["contrasts"]:
+            said = "primary" if name == summary["primary"] else "exploratory"
+            known = result["p"] is not None
+            rows.append(
+                [
+                    f"{outcome['said']} ({said})",
+                    f"{result['b']} − {result['a']}" + (" (pairs)" if result["paired"] else ""),
+                    form(result["difference"]) if result["difference"] is not None else "–",
+                    f"[{form(result['low'])}, {form(result['high'])}]" if known and result["low"] is not None else "–",
+                    f"{result['p']:.3g}" + ("" if result["exact"] else " (sampled)") if known else "–",
+                    f"{result['holm']:.3g}" if known else "–",
+                    ("difference shown" if result["shown"] else "no difference shown") if known else result["why_not"],
+                ]
+            )
+    return rows
+
+
+def knowledge_rows(summary: dict[str, Any]) -> list[list[str]]:
+    """A row a measure that any group has; a column a group."""
+    rows = []
+    for table, place in ((FROM_FINAL, "final"), (KNOWLEDGE, "knowledge")):
+        for key, (words, form) in table.items():
+            spreads = [group[place].get(key) for group in summary["groups"]]
+            if any(spread and spread["mean"] is not None for spread in spreads):
+                rows.append([words, *(spread_text(spread, form) for spread in spreads)])
+    for words, key in (("answers exact when the first 0, 1, … digits are given, %", "extractable"),):
+        if any(group[key] for group in summary["groups"]):
+            rows.append(
+                [words, *(" ".join(f"{100 * v:.0f}" for v in group[key]) or "–" for group in summary["groups"])]
+            )
+    return rows
+
+
+def spread_text(spread: dict[str, Any] | None, form: str) -> str:
+    if not spread or spread["mean"] is None:
+        return "–"
+    if spread["low"] is None or not math.isfinite(spread["low"]):
+        return form.format(spread["mean"])
+    return f"{form.format(spread['mean'])} [{form.format(spread['low'])}, {form.format(spread['high'])}]"
+
+
+def made(groups: list[Group], command: str) -> str:
+    """Command, versions, and what identifies the runs and their facts."""
+    lines = [command, ""]
+    for group in groups:
+        info = group.info
+        model, versions = info.get("model", {}), info.get("versions", {})
+        lines.append(
+            f"{group.name}: {model.get('base') or 'random weights'}, {model.get('dtype')}, {model.get('engine')}"
+        )
+        for run in group.runs:
+            about = run.info
+            digest = str(about.get("data", {}).get("digest"))[:12]
+            lines.append(
+                f"  seed {about.get('seed')}: facts {digest}, {about.get('seconds', 0):.0f} s, {about.get('finished')}"
+            )
+        lines.append("  " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+        lines.append(f"  git {str(info.get('git_commit'))[:12]}")
+    return "\n".join(lines)
