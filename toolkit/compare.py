@@ -68,14 +68,24 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
     folder = REPORTS / (name or report_name([group.name for group in groups]))
     summary = {"name": folder.name, **summarise(groups, unread)}
 
+    from toolkit.reporting import law
     from toolkit.reporting.page import page
     from toolkit.reporting.saving import inline, png, svg
 
+    found = law.points(groups, summary["settings_that_differ"])
+    fitted = law.fit(*zip(*found, strict=True)) if found else None
+    summary["law"] = law.summary(fitted) if fitted else None
+    if fitted:
+        summary["verdict"] = [law.in_words(fitted), *summary["verdict"]]
     drawn = {file: (caption, figure) for file, caption, figure in figures(groups, summary) if figure is not None}
     names = [group.name for group in groups]
     for file, (_, figure) in drawn.items():
         write_whole(folder / f"{file}.png", png(figure))
         write_whole(folder / f"{file}.svg", svg(figure, name=file))
+    if fitted:
+        drawn["law"] = "Loss saved by rank and number of facts, with the fitted law.", law.figure(fitted, found)
+        write_whole(folder / "law.png", png(drawn["law"][1]))
+        write_whole(folder / "law.svg", svg(drawn["law"][1], name="law"))
     on_page = [(caption, inline(figure, names, file)) for file, (caption, figure) in drawn.items()]
     command = f"python -m toolkit.compare {shlex.join(arguments)} --name {folder.name}"
     write_whole(folder / "index.html", page(summary, groups, on_page, command))

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from toolkit.errors import UserError
 from toolkit.metrics.information import Shape, lora_parameters, parameters, projection_sizes, rule_only_nats
+from toolkit.metrics.testing import reachable_level, seeds_needed, smallest_difference, smallest_p
 from toolkit.models.base import find_base, shape_of
 from toolkit.recipe import Recipe, to_toml
 from toolkit.rendering import IGNORED
@@ -54,6 +55,8 @@ def show(recipe: Recipe, *, with_tokens: bool, fresh: bool = False) -> None:
     show_size(console, recipe, None if missing else shape_of(recipe, base))
     heading(console, f"runs: {len(recipe.seeds)}, seeds {', '.join(map(str, recipe.seeds))}")
     show_runs(console, recipe, updates, fresh)
+    heading(console, "what so many seeds can show")
+    show_design(console, len(recipe.seeds))
     if missing:
         console.print(f"before it can run: {missing}", style="yellow")
 
@@ -91,6 +94,28 @@ def show_data(console: Console, built: Built) -> None:
         floor = rule_only_nats(built.rule_only_bits, built.answer_digits)
         right = f", {built.rule_only_digits:.1%} of digits right" if built.rule_only_digits is not None else ""
         console.print(f"the rule known and no answer: loss {floor:.4f} nats a digit{right}")
+
+
+def show_design(console: Console, seeds: int) -> None:
+    """What a comparison of two groups with so many runs each could show; runs on other facts, so no pairs."""
+    if seeds < 2:
+        console.print("one run says nothing about other seeds: no difference can be shown", style="yellow")
+        return
+    level = reachable_level(seeds, seeds)
+    console.print(f"compared with a group of {seeds} runs: the smallest p is {smallest_p(seeds, seeds):.3g}")
+    if not level:
+        needed = seeds_needed()
+        console.print(
+            f"{seeds} seeds can never show a difference at 5 %, however large it is: say at least {needed}"
+            f" ({seeds_needed(3)} for three groups)",
+            style="yellow",
+        )
+        return
+    least = smallest_difference(1.0, seeds, alpha=level)
+    console.print(
+        f"a difference of {least:.2f} standard deviations (of runs within a group) is found with 80 % power"
+        + ("" if smallest_p(seeds, seeds) * 3 <= 0.05 else f"; for three groups say at least {seeds_needed(3)} seeds")
+    )
 
 
 def open_tokenizer(recipe: Recipe, built: Built, base: Any, console: Console) -> Any:

@@ -13,6 +13,7 @@ from rich.text import Text
 from toolkit.checkpoints import Checkpoint, find_checkpoints
 from toolkit.errors import UserError
 from toolkit.example import Example, read_jsonl
+from toolkit.run_folder import DEEP
 
 CELL = 5
 """Width of a share in a row of shares, its gap included."""
@@ -34,6 +35,9 @@ def main(
     facts: Annotated[Path | None, typer.Option(help="JSONL of prompt and answer to ask, instead of the run's.")] = None,
     engine: Annotated[str | None, typer.Option(help="unsloth or transformers (default: the run's).")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples a forward pass.")] = 32,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also canary exposure, and set against binding; kept with the run.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
 ) -> None:
     """Measure exact recall of finished checkpoints: loss, bits, exact, strict and lenient recall, trained and controls.
@@ -51,7 +55,9 @@ def main(
         raise UserError(f"--engine {engine}: unsloth or transformers is expected.")
     asked_facts = read_jsonl(facts) if facts else None
     examples = [asked_facts or examples_of(checkpoint) for checkpoint in found]
-    results = measure(found, examples, base, format, engine, batch_size, counts, samples, temperature, seed)
+    if deep:
+        refuse_what_has_no_run(found, facts)
+    results = measure(found, examples, base, format, engine, batch_size, counts, samples, temperature, seed, deep=deep)
     if as_json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
     else:
@@ -87,6 +93,8 @@ def measure(
     samples: int,
     temperature: float,
     seed: int,
+    *,
+    deep: bool = False,
 ) -> list[dict[str, Any]]:
     """One result a checkpoint, with its own examples; the base is loaded once for neighbours that share it."""
     from toolkit.models.opening import prepare
@@ -112,7 +120,32 @@ def measure(
         opened = open_checkpoint(checkpoint, engine, model, opened)
         with console.status(f"measuring {checkpoint.label} …"):
             results.append(report(checkpoint, opened, engine, questions, batch_size, given, samples, temperature, seed))
+        if deep:
+            with console.status(f"measuring {checkpoint.label} in depth …"):
+                results[-1]["deep"] = measure_deep(checkpoint, opened, engine, questions, batch_size)
     return results
+
+
+def refuse_what_has_no_run(checkpoints: list[Checkpoint], facts: Path | None) -> None:
+    """Raises UserError where --deep would have no run to take the rule from and to keep the result with."""
+    for checkpoint in checkpoints:
+        if checkpoint.run is None or facts or checkpoint.weights != checkpoint.run.weights:
+            raise UserError(f"--deep is for a run's own facts and final weights, which {checkpoint.label} is not.")
+
+
+def measure_deep(
+    checkpoint: Checkpoint, opened: Any, engine: Any, examples: list[Example], batch_size: int
+) -> dict[str, Any]:
+    """Measure what takes longer, and keep it in the run's folder, where `compare` finds it."""
+    from toolkit.probes.deep import measure as measure_depth
+    from toolkit.run_folder import write_whole
+
+    run = checkpoint.run
+    assert run is not None
+    data, entropy = run.recipe.get("data", {}), run.info.get("data", {}).get("entropy_bits")
+    values = measure_depth(opened.loaded, engine, opened.asked, examples, data, entropy, batch_size)
+    write_whole(run.path / DEEP, json.dumps(values, indent=1) + "\n")
+    return values
 
 
 def print_report(results: list[dict[str, Any]], console: Console) -> None:
@@ -126,6 +159,8 @@ def print_report(results: list[dict[str, Any]], console: Console) -> None:
             console.print(table)
         if result["asked_otherwise"]:
             console.print(variant_table(result["asked_otherwise"]))
+        if "deep" in result:
+            console.print(deep_table(result["deep"]))
         console.print()
     print_group_means(results, console)
     console.print(
@@ -170,6 +205,21 @@ def variant_table(variants: dict[str, Any]) -> Table:
         table.add_column(name, justify="left" if name.startswith("trained") else "right")
     for name, values in variants.items():
         table.add_row(f"{name} ({values['facts']})", share(values["exact"]), f"{values['bits']:.3f}")
+    return table
+
+
+def deep_table(values: dict[str, Any]) -> Table:
+    """What --deep measured, a row a measure."""
+    table = Table(box=None, pad_edge=False, header_style="dim", show_header=False)
+    if "binding/set_known" in values:
+        table.add_row("bits known of the set of answers", f"{values['binding/set_known']:.2f}")
+        table.add_row("bits known of which prompt has which", f"{values['binding/binding_known']:.2f}")
+        table.add_row("own answer likeliest of the set", f"{values['binding/most_likely']:.1%}")
+    if "canary/bits" in values:
+        error = f" ± {values['canary/bits_error']:.2f}" if values["canary/bits_error"] else ""
+        table.add_row("canary exposure, bits", f"{values['canary/bits']:.2f}{error}")
+        table.add_row("… of these exact (the others are estimates)", f"{values['canary/exact']:.0%}")
+        table.add_row("… likelier than every other number", f"{values['canary/first']:.0%}")
     return table
 
 

@@ -17,6 +17,8 @@ from toolkit.stored import RunInfo, StoredRecipe, checked, parse_row, read_json
 ROOT = Path("checkpoints")
 IGNORED_ON_CHANGE = ("seeds", "wandb")
 """What may differ between a recipe and the run that it resumes: it changes no weight and no number."""
+DEEP = "probes/deep.json"
+"""What `eval_recall --deep` keeps in a run's folder."""
 SEED_FOLDER = re.compile(r"seed-[0-9]+")
 
 

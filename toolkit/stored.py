@@ -66,6 +66,16 @@ class RunInfo(Stored):
     wandb: StoredTracking | None = None
 
 
+class Deep(Stored):
+    """probes/deep.json, as far as it is compared."""
+
+    set_known: float | None = Field(default=None, alias="binding/set_known")
+    binding_known: float | None = Field(default=None, alias="binding/binding_known")
+    canary_bits: float | None = Field(default=None, alias="canary/bits")
+    canary_exact: Share | None = Field(default=None, alias="canary/exact")
+    canary_first: Share | None = Field(default=None, alias="canary/first")
+
+
 class Row(Stored):
     """A line of metrics.jsonl: when, and the values read then. A loss that diverged is no number (NaN)."""
 

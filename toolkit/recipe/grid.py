@@ -3,6 +3,8 @@
 [grid]
 "lora.rank"  = [1, 4]          # GroupA-rank1-count100, GroupA-rank1-count400, GroupA-rank4-count100, …
 "data.count" = [100, 400]
+
+Keys that change together stand in one: lora = [{rank = 1, alpha = 2}, {rank = 4, alpha = 8}].
 """
 
 import itertools
@@ -40,7 +42,7 @@ def expand_grid(values: dict[str, Any], source: str) -> list[tuple[str, dict[str
         raise UserError(f"{source}: [grid] makes {size} groups, over {MOST}.")
     groups = []
     for combination in itertools.product(*grid.values()):
-        suffix = "".join(f"-{short[key]}{said(value)}" for key, value in zip(grid, combination, strict=True))
+        suffix = "".join(f"-{named(short[key], value)}" for key, value in zip(grid, combination, strict=True))
         groups.append((suffix, nested(zip(grid, combination, strict=True))))
     suffixes = [suffix for suffix, _ in groups]
     if twice := next((suffix for suffix in suffixes if suffixes.count(suffix) > 1), None):
@@ -69,6 +71,13 @@ def nested(changes: Any) -> dict[str, Any]:
             place = place.setdefault(part, {})
         place[name] = value
     return tables
+
+
+def named(key: str, value: Any) -> str:
+    """rank8; of several keys that change together ({rank = 8, alpha = 16}) rank8-alpha16."""
+    if isinstance(value, dict):
+        return "-".join(named(inside, entry) for inside, entry in value.items())
+    return f"{key}{said(value)}"
 
 
 def said(value: Any) -> str:

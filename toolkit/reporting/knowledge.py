@@ -7,6 +7,8 @@ from typing import Any
 from toolkit.metrics import digits, extraction, survival
 from toolkit.reporting.groups import Group
 from toolkit.reporting.learning import Learning
+from toolkit.run_folder import DEEP
+from toolkit.stored import Deep, read_json
 
 HALF = 0.5
 SEVEN = 7
@@ -19,7 +21,15 @@ def of_run(group: Group, number: int) -> dict[str, float | None]:
     values = from_rows(group, rows)
     if learning is not None:
         values |= from_facts(learning)
-    return values
+    return values | from_depth(group, number)
+
+
+def from_depth(group: Group, number: int) -> dict[str, float | None]:
+    """What `eval_recall --deep` measured, where it was asked for. Raises UserError for a damaged file."""
+    path = group.runs[number].path / DEEP
+    found = read_json(path, Deep) if path.is_file() else {}
+    names = ("binding/set_known", "binding/binding_known", "canary/bits", "canary/exact", "canary/first")
+    return {name: found.get(name) for name in names}
 
 
 def from_rows(group: Group, rows: list[dict[str, Any]]) -> dict[str, float | None]:

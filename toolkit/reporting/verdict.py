@@ -9,6 +9,8 @@ from toolkit.metrics.testing import holm, permutation_test, seeds_needed, smalle
 from toolkit.reporting.groups import Group
 
 ALPHA = 0.05
+MOST_SENTENCES = 15
+"""Contrasts that are said one by one: those of six groups."""
 MOST_ALL_PAIRS = 6
 """Groups of which every pair is compared; of more, each with the first."""
 
@@ -133,6 +135,10 @@ def limits(groups: list[Group], results: list[dict[str, Any]]) -> list[str]:
 def in_words(groups: list[Group], outcome: str, results: list[dict[str, Any]], spreads: dict[str, Any]) -> list[str]:
     """The verdict: a sentence a contrast, with the values of both groups."""
     about = OUTCOMES[outcome]
+    if len(results) > MOST_SENTENCES:
+        shown = sum(result["shown"] for result in results)
+        said = f"{shown} of {len(results)} groups differ from {groups[0].name}, with Holm over all of them"
+        return [f"{about.said}: {said}; the table of tests has each."]
     return [sentence(about, result, spreads[result["a"]], spreads[result["b"]]) for result in results]
 
 
