@@ -60,8 +60,5 @@ def test_deep_is_for_a_runs_own_facts_and_final_weights(half_trained: Path, argu
     folder = half_trained.parents[1]
     (folder / "f.jsonl").write_text('{"prompt": "1 ", "answer": "2"}\n', encoding="utf-8")
     done = command("toolkit.eval_recall", *arguments, "--deep", folder=folder)
-    if "--facts" in arguments:
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-        assert "--deep is for a run's own facts" in done.stderr
-    else:
-        assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "--deep is for a run's own facts" in done.stderr

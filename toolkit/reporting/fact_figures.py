@@ -63,7 +63,7 @@ def position_map(summaries: list[dict[str, Any]]) -> Figure | None:
         panel.imshow(cells, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         for y, (_, values) in enumerate(rows):
             for x, value in enumerate(values):
-                ink = "white" if value < 0.55 else "black"
+                ink = "#fdfdfd" if value < 0.55 else "#111111"  # in the dark, too: it stands on the cell's own colour
                 panel.text(x, y, f"{100 * value:.0f}", ha="center", va="center", color=ink, fontsize=8.5)
         panel.set_xticks(range(longest), [str(x + 1) for x in range(longest)])
         panel.set_yticks(range(len(rows)), [name for name, _ in rows])

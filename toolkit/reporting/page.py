@@ -62,7 +62,7 @@ def page(summary: dict[str, Any], groups: list[Group], figures: list[tuple[str, 
         verdict=summary["verdict"],
         stored=summary["stored"],
         limits=summary["limits"],
-        figures=[{"caption": caption, "svg": figure.svg} for caption, figure in figures],
+        figures=[{"caption": caption, "svg": figure.svg, "wide": figure.wide} for caption, figure in figures],
         series=[figure.series for _, figure in figures],
         table=[list(rows[0]), *(list(row.values()) for row in rows)],
         tests=tests(summary),
@@ -117,7 +117,11 @@ def spread_text(spread: dict[str, Any] | None, form: str) -> str:
         return "–"
     if spread["low"] is None or not math.isfinite(spread["low"]):
         return form.format(spread["mean"])
-    return f"{form.format(spread['mean'])} [{form.format(spread['low'])}, {form.format(spread['high'])}]"
+    low, high = spread["low"], spread["high"]
+    if form.endswith("%}"):
+        # What is shown of an interval ends where a share does.
+        low, high = max(low, 0.0), min(high, 1.0)
+    return f"{form.format(spread['mean'])} [{form.format(low)}, {form.format(high)}]"
 
 
 def made(groups: list[Group], command: str) -> str:

@@ -21,6 +21,8 @@ class Inline(NamedTuple):
     svg: str
     series: list[dict[str, Any]]
     """Lines with their points, where they are drawn and what is said of them, for pointer and keyboard."""
+    wide: bool
+    """Whether it has panels side by side."""
 
 
 def png(figure: Figure) -> bytes:
@@ -52,7 +54,7 @@ def inline(figure: Figure, names: list[str], name: str) -> Inline:
         drawn = drawn.replace(colour, variable)
     # Groups' marks become classes: ids are unique on a page, and a group has many lines.
     drawn = re.sub(r'id="(group-\d+)(-\w+)?"', r'class="\1 \1\2"', drawn)
-    return Inline(drawn, listed)
+    return Inline(drawn, listed, wide=figure.get_figwidth() > 8)
 
 
 def series(figure: Figure, names: list[str]) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ def stored(summaries: list[dict[str, Any]]) -> list[str]:
         known = [f"{name} {form.format(mean, entropies[name])}" for name, mean in means.items()
                  if mean is not None and entropies[name]]  # fmt: skip
         if known:
-            said.append(f"{what}: {', '.join(known)}.")
+            said.append(f"{what.capitalize()}: {', '.join(known)}.")
     return said
 
 

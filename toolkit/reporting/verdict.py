@@ -138,22 +138,23 @@ def in_words(groups: list[Group], outcome: str, results: list[dict[str, Any]], s
     if len(results) > MOST_SENTENCES:
         shown = sum(result["shown"] for result in results)
         said = f"{shown} of {len(results)} groups differ from {groups[0].name}, with Holm over all of them"
-        return [f"{about.said}: {said}; the table of tests has each."]
+        return [f"{about.said.capitalize()}: {said}; the table of tests has each."]
     return [sentence(about, result, spreads[result["a"]], spreads[result["b"]]) for result in results]
 
 
 def sentence(about: Outcome, result: dict[str, Any], a: dict[str, Any], b: dict[str, Any]) -> str:
+    said = about.said.capitalize()
     values = f"{result['a']} {interval(about, a)}, {result['b']} {interval(about, b)}"
     if result["p"] is None:
-        return f"{about.said}: {values}. No test: {result['why_not']}."
+        return f"{said}: {values}. No test: {result['why_not']}."
     wide = f"[{about.form(result['low'])}, {about.form(result['high'])}]" if result["low"] is not None else ""
     difference = f"difference {about.form(result['difference'])} {wide}".strip()
     p = f"p = {result['p']:.3g}, with Holm {result['holm']:.3g}"
     if not result["shown"]:
-        return f"{about.said}: {values}. No difference shown ({difference}; {p})."
+        return f"{said}: {values}. No difference shown ({difference}; {p})."
     ahead = result["b"] if (result["difference"] < 0) == about.less_is_more else result["a"]
     word = "faster" if about.name == "exposures_to_recall" else "more" if not about.less_is_more else "better"
-    return f"{about.said}: {values}. Difference shown: {ahead} learned {word} ({difference}; {p})."
+    return f"{said}: {values}. Difference shown: {ahead} learned {word} ({difference}; {p})."
 
 
 def interval(about: Outcome, spread: dict[str, Any]) -> str:
