@@ -419,7 +419,7 @@ READINGS: dict[str, Damage] = {
 @pytest.mark.parametrize("how", READINGS)
 def test_a_damaged_reading_is_named(damaged: Run, how: str) -> None:
     path = damaged.readings()[-1]
-    assert len(read_reading(path)) == 36
+    assert len(read_reading(path)) == 108
     READINGS[how](path)
     assert refusal(lambda: read_reading(path)).startswith(f"{path} is damaged or no Parquet file (")
 
@@ -445,7 +445,7 @@ def test_a_reading_with_a_byte_changed_is_read_or_named(half_trained: Path, tmp_
 def test_a_broken_file_of_facts_is_named(half_trained: Path, in_project: Path, tmp_path: Path, how: str) -> None:
     facts = tmp_path / "facts.jsonl"
     shutil.copy(half_trained / "seed-0/examples.jsonl", facts)
-    assert len(read_jsonl(facts)) == 36
+    assert len(read_jsonl(facts)) == 108
     EXAMPLES[how](facts)
     said = refusal(lambda: measure(["checkpoints/half"], facts=facts))
     assert said.startswith(str(facts))

@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import ROOT, command, run
 from toolkit.errors import UserError
-from toolkit.recipe import Recall, read_recipe, to_toml
+from toolkit.recipe import Recall, read_recipes, to_toml
 from toolkit.studies import resolve_data
 
 SHIPPED = sorted(path.relative_to(ROOT) for path in (ROOT / "recipes").rglob("*.toml"))
@@ -26,11 +26,12 @@ BAD_TEXT = {
     "name": "../x", "study": "phones", "pattern": "mirror", "prefix": "1[9-3]", "prompt": "no index", "base": " ",
     "revision": "../../x", "precision": "int4", "engine": "vllm", "format": "html", "method": "rlhf", "loss_on": "some",
     "schedule": "liner", "optimizer": "adam8", "keep": "none", "save": "0 steps", "every": "sometimes",
-    "project": "a b", "mode": "of",
+    "project": "a b", "mode": "of", "reverse": "no number", "primary": "accuracy", "order": "sorted",
 }  # fmt: skip
 """Text that a key cannot take; `study` also where [data] is of another one."""
 
 BAD_LIST = {"seeds": [[], [-1], [0, 0], [2**31], ["0"]], "train_on": [[], ["facts", "facts"], [3]]}
+BAD_LIST["paraphrases"] = [["no index"], [7], ["{index} {"]]
 BAD_LIST["targets"] = [[], ["q_proj", "q_proj"], ["head"], [[]]]
 
 REQUIRED = ("name", "study", "model", "stage", "method")
@@ -47,9 +48,9 @@ class Broken(NamedTuple):
 
 
 def resolved(shipped: Path) -> dict[str, Any]:
-    """A shipped recipe as one table, every default said."""
+    """A shipped recipe as one table, every default said; the first group of a grid."""
     path = ROOT / shipped
-    return tomllib.loads(to_toml(resolve_data(read_recipe(path), path)))
+    return tomllib.loads(to_toml(resolve_data(read_recipes(path)[0], path)))
 
 
 def leaves(table: dict[str, Any], at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -299,9 +300,10 @@ def test_two_hundred_recipes_and_more_are_broken_and_every_shipped_one_among_the
 def test_a_recipe_that_nothing_was_broken_in_is_read(folder: Path) -> None:
     """What the mutations start from: else each of them could be refused for another reason."""
     for shipped in SHIPPED:
-        for text in (to_toml(resolve_data(read_recipe(ROOT / shipped), shipped)), own_text(shipped)):
+        whole = [resolve_data(recipe, shipped) for recipe in read_recipes(ROOT / shipped)]
+        for text, meant in ((to_toml(whole[0]), whole[:1]), (own_text(shipped), whole)):
             MINE.write_text(text, encoding="utf-8")
-            assert resolve_data(read_recipe(MINE), MINE) == resolve_data(read_recipe(ROOT / shipped), shipped)
+            assert [resolve_data(recipe, MINE) for recipe in read_recipes(MINE)] == meant
 
 
 SAMPLE = [

@@ -90,8 +90,9 @@ def test_the_command_runs_and_lists_every_group(grid, in_project: Path, capsys: 
     small = ["data.count=8", "data.controls=4", "stage.learn.epochs=1"]
     main([path], small, "", False, True, False, False)
     said = capsys.readouterr().out
-    assert "checkpoints/sweep-rank1-alpha4/seed-0" in said
-    assert "checkpoints/sweep-rank2-alpha4/seed-0" in said
+    assert "grid: 2 groups, 2 runs" in said
+    for rank in (1, 2):
+        assert f"sweep-rank{rank}-alpha4: 0 of 1 finished" in said
     run(path.as_posix(), *small)
     for rank in (1, 2):
         assert (in_project / f"checkpoints/sweep-rank{rank}-alpha4/seed-0/adapter/adapter_model.safetensors").is_file()

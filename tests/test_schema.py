@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.recipe import Recipe, read_recipe
+from toolkit.recipe import Recipe, read_recipes
 from toolkit.recipe.schema import recipe_schema
 from toolkit.schema import PATH, schema_text
 from toolkit.studies import STUDIES, build_data, check_data, data_model
@@ -73,10 +73,9 @@ def test_recipes_are_shipped():
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_shipped_recipe_is_read_and_builds_its_data(path):
-    recipe = read_recipe(path)
-    check_data(recipe, path)
-    for seed in recipe.seeds[:1]:
-        assert build_data(recipe, seed, path).examples
+    for recipe in read_recipes(path):
+        check_data(recipe, path)
+        assert build_data(recipe, recipe.seeds[0], path).examples
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -88,8 +87,8 @@ def test_a_shipped_recipe_points_to_the_schema_and_says_what_it_is(path):
 
 
 def test_shipped_recipes_have_names_of_their_own():
-    names = [read_recipe(path).name for path in RECIPES]
-    assert len(set(names)) == len(names)
-    for path, name in zip(RECIPES, names, strict=True):
-        folder = path.parent.name
-        assert name.startswith("" if folder == "recipes" else f"{folder}-")
+    names = [(path, recipe.name) for path in RECIPES for recipe in read_recipes(path)]
+    assert len({name for _, name in names}) == len(names)
+    for path, name in names:
+        folders = path.parent.relative_to(ROOT / "recipes").parts
+        assert name.startswith("".join(f"{folder}-" for folder in folders))

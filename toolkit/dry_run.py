@@ -25,8 +25,9 @@ OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw": 8, "sgd": 0}
 SHOWN_EXAMPLES = 3
 
 
-def show(recipe: Recipe, *, with_tokens: bool, fresh: bool = False) -> None:
-    """Print everything that is known of a recipe before it is run."""
+def show(groups: list[Recipe], *, with_tokens: bool, fresh: bool = False) -> None:
+    """Print everything that is known of a recipe before it is run; of a grid the first group, and the others' names."""
+    recipe = groups[0]
     # Without markup: tables' names stand in brackets, in the recipe and in messages.
     console = Console(highlight=False, markup=False)
     console.print(short_lists(to_toml(recipe)).rstrip(), soft_wrap=True)
@@ -57,6 +58,8 @@ def show(recipe: Recipe, *, with_tokens: bool, fresh: bool = False) -> None:
     show_runs(console, recipe, updates, fresh)
     heading(console, "what so many seeds can show")
     show_design(console, len(recipe.seeds))
+    if len(groups) > 1:
+        show_grid(console, groups)
     if missing:
         console.print(f"before it can run: {missing}", style="yellow")
 
@@ -94,6 +97,15 @@ def show_data(console: Console, built: Built) -> None:
         floor = rule_only_nats(built.rule_only_bits, built.answer_digits)
         right = f", {built.rule_only_digits:.1%} of digits right" if built.rule_only_digits is not None else ""
         console.print(f"the rule known and no answer: loss {floor:.4f} nats a digit{right}")
+
+
+def show_grid(console: Console, groups: list[Recipe]) -> None:
+    """A line a group, with how many of its runs are finished."""
+    heading(console, f"grid: {len(groups)} groups, {sum(len(recipe.seeds) for recipe in groups)} runs")
+    console.print("above is the first; the others differ in what the grid says, and in their names:")
+    for recipe in groups:
+        done = sum(run_for(recipe.name, seed).complete for seed in recipe.seeds)
+        console.print(f"  {recipe.name}: {done} of {len(recipe.seeds)} finished", soft_wrap=True)
 
 
 def show_design(console: Console, seeds: int) -> None:

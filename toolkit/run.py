@@ -48,8 +48,8 @@ def main(
     if dry_run:
         from toolkit.dry_run import show
 
-        for _, recipe in asked:
-            show(recipe, with_tokens=tokens, fresh=fresh)
+        for path in dict.fromkeys(path for path, _ in asked):
+            show([recipe for where, recipe in asked if where is path], with_tokens=tokens, fresh=fresh)
         return
     planned = [plan for path, recipe in asked for plan in plan_runs(path, recipe)]
     refuse_shared_answers(planned)

@@ -1,0 +1,136 @@
+"""A W&B workspace that compares groups with the report's panels (`python -m toolkit.dashboard CHECKPOINT...`)."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toolkit.compare import REPORTS, report_name
+from toolkit.errors import MachineError, UserError
+from toolkit.recipe.fields import NAME_RULE, is_name
+
+if TYPE_CHECKING:
+    from toolkit.reporting.groups import Group
+
+SECTIONS: dict[str, dict[str, str]] = {
+    "Recall by exposures": {
+        "recall/exact": "Exact recall",
+        "recall/exact_control": "Exact recall of controls (chance)",
+        "recall/bits_memorised": "Bits memorised an answer",
+        "recall/share_memorised": "Share of the entropy memorised",
+    },
+    "Loss by exposures": {
+        "loss/digit_nats": "Loss, nats a digit",
+        "loss/digit_nats_control": "Loss of controls",
+        "train/loss": "Training loss",
+    },
+    "Controls": {
+        "recall/membership_auc": "Trained answers told from foils (AUC)",
+        "recall/exact_paraphrase": "Exact recall in other words",
+        "recall/exact_reversed": "Index given for the number",
+        "recall/intrusions": "Answered with another fact's answer",
+        "recall/interference": "Controls answered with a trained answer",
+    },
+}
+"""Panels, by section: the metric that each shows against exposures, and its title."""
+
+
+def main(
+    checkpoints: Annotated[list[str], typer.Argument(metavar="CHECKPOINT", help="Runs or groups, as for compare.")],
+    entity: Annotated[str | None, typer.Option(help="Account or team; that of the recipe, else your default.")] = None,
+    project: Annotated[str | None, typer.Option(help="The project at W&B (default: the recipe's).")] = None,
+    name: Annotated[str | None, typer.Option(help="The workspace's name (default: the groups' names).")] = None,
+) -> None:
+    """Create a W&B workspace with the report's panels, runs grouped and coloured as in the report.
+
+    Where no key is configured, or W&B does not answer, its specification is written to reports/<name>/dashboard.json.
+    """
+    if name is not None and not is_name(name):
+        raise UserError(f"--name {name!r}: {NAME_RULE}.")
+    from toolkit.reporting.groups import collect
+
+    groups, _ = collect(checkpoints)
+    name = name or report_name([group.name for group in groups])
+    project = project or one_of(groups, "project") or "toolkit"
+    entity = entity or one_of(groups, "entity")
+    publish(groups, name, entity, project)
+
+
+def one_of(groups: list["Group"], key: str) -> str | None:
+    """What every recipe's [wandb] says. Raises UserError where they differ: a workspace is in one project."""
+    said = {group.runs[0].recipe.get("wandb", {}).get(key) for group in groups}
+    if len(said) > 1:
+        raise UserError(
+            f"these groups are in different places at W&B ({key}: {', '.join(map(str, said))}): say --{key}."
+        )
+    return said.pop()
+
+
+def publish(groups: list["Group"], name: str, entity: str | None, project: str) -> None:
+    """Save the workspace at W&B, or write down what would be saved."""
+    import wandb
+
+    path = REPORTS / name / "dashboard.json"
+    try:
+        key = wandb.login(prompt=False, verify=False)
+        entity = entity or (wandb.Api().default_entity if key else None)
+        view = workspace([group.name for group in groups], name, entity or "ENTITY", project)
+        if key:
+            view.save()
+            print(f"the workspace: {view.url}")
+            return
+        why = "no key is configured (`wandb login`)"
+    # wandb raises classes of its own from anywhere, and requests' and urllib's beside them.
+    except Exception as error:
+        view = workspace([group.name for group in groups], name, entity or "ENTITY", project)
+        keep(path, view)
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MachineError(f"W&B: {said}. The specification is in {path}; the same command publishes it.") from error
+    keep(path, view)
+    print(f"{why}: the specification is in {path}; the same command publishes it once there is one.")
+
+
+def keep(path: Path, view: Any) -> None:
+    from toolkit.run_folder import write_whole
+
+    specification = view._to_model().model_dump(by_alias=True, exclude_none=True, mode="json")
+    write_whole(path, json.dumps(specification, indent=1, ensure_ascii=False) + "\n")
+
+
+def workspace(groups: list[str], name: str, entity: str, project: str) -> Any:
+    """The workspace: a panel a metric against exposures, runs grouped by recipe and coloured as in the report."""
+    import wandb_workspaces.reports.v2 as panels
+    import wandb_workspaces.workspaces as workspaces
+    from wandb_workspaces.expr import Metric
+
+    from toolkit.reporting.figures import COLOURS
+
+    sections = [
+        workspaces.Section(
+            name=title,
+            is_open=True,
+            panels=[
+                panels.LinePlot(title=said, x="exposures", y=[metric], title_x="exposures", groupby_rangefunc="minmax")
+                for metric, said in metrics.items()
+            ],
+        )
+        for title, metrics in SECTIONS.items()
+    ]
+    return workspaces.Workspace(
+        entity=entity,
+        project=project,
+        name=name,
+        sections=sections,
+        runset_settings=workspaces.RunsetSettings(
+            filters=[Metric("Group").isin(groups)],
+            groupby=[Metric("Group")],
+            group_colors={group: COLOURS[number % len(COLOURS)] for number, group in enumerate(groups)},
+        ),
+    )
+
+
+if __name__ == "__main__":
+    from toolkit.errors import run_command
+
+    run_command(main)
