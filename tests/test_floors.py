@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = [
-    {"run", "dry_run", "eval_recall", "compare", "ask", "data", "list", "schema"},
+    {"run", "dry_run", "eval_recall", "compare", "dashboard", "ask", "data", "list", "schema"},
     {"training", "reporting"},
     {"probes"},
     {"models", "tracking"},
