@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.project import Quick
 
-EACH = ("startup", "second_recipe", "training_step", "reading", "simulations", "scaling", "kills")
+EACH = ("startup", "second_recipe", "training_step", "reading", "comparing", "simulations", "scaling", "kills")
 """The short ones first."""
 
 

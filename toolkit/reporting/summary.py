@@ -8,7 +8,16 @@ from toolkit.metrics.statistics import t_interval, wilson
 from toolkit.reporting.groups import Group, first_exposures
 from toolkit.reporting.knowledge import by_position, extractable, of_run
 from toolkit.reporting.learning import Learning
-from toolkit.reporting.verdict import OUTCOMES, common_end, contrasts, in_words, limits, primary_outcome, values_of
+from toolkit.reporting.verdict import (
+    MOST_ALL_PAIRS,
+    OUTCOMES,
+    common_end,
+    contrasts,
+    in_words,
+    limits,
+    primary_outcome,
+    values_of,
+)
 from toolkit.run_folder import changed_keys
 
 REACHED = (0.5, 0.95)
@@ -44,8 +53,10 @@ def summarise(groups: list[Group], unread: list[str]) -> dict[str, Any]:
 
 
 def stored(summaries: list[dict[str, Any]]) -> list[str]:
-    """How much information that was, in a sentence, where the entropy of the answers is known."""
+    """How much information that was, in a sentence, where the entropy of the answers is known, and groups are few."""
     said = []
+    if len(summaries) > MOST_ALL_PAIRS:
+        return said
     for what, key, form in (
         ("bits memorised an answer, of its entropy", "recall/bits_memorised", "{:.1f} of {:.1f}"),
         ("bits memorised an answer and exposure, until half are recalled", "bits_per_exposure", "{:.1f}"),
