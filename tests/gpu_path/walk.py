@@ -30,6 +30,9 @@ STUDY = (
     "data.count=6",
     "data.controls=6",
     "data.digits=3",
+    # Through an interpreter every question more costs seconds.
+    "data.paraphrases=[]",
+    'data.reverse=""',
     "lora.rank=8",
     "lora.alpha=16",
     "stage.learn.epochs=1",
