@@ -77,15 +77,15 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
     summary["law"] = law.summary(fitted) if fitted else None
     if fitted:
         summary["verdict"] = [law.in_words(fitted), *summary["verdict"]]
-    drawn = {file: (caption, figure) for file, caption, figure in figures(groups, summary) if figure is not None}
+    all_figures = [*figures(groups, summary)]
+    if fitted:
+        caption = "Loss saved by rank and number of facts, with the fitted law."
+        all_figures.append(("law", caption, law.figure(fitted, found)))
+    drawn = {file: (caption, figure) for file, caption, figure in all_figures if figure is not None}
     names = [group.name for group in groups]
     for file, (_, figure) in drawn.items():
         write_whole(folder / f"{file}.png", png(figure))
         write_whole(folder / f"{file}.svg", svg(figure, name=file))
-    if fitted:
-        drawn["law"] = "Loss saved by rank and number of facts, with the fitted law.", law.figure(fitted, found)
-        write_whole(folder / "law.png", png(drawn["law"][1]))
-        write_whole(folder / "law.svg", svg(drawn["law"][1], name="law"))
     on_page = [(caption, inline(figure, names, file)) for file, (caption, figure) in drawn.items()]
     command = f"python -m toolkit.compare {shlex.join(arguments)} --name {folder.name}"
     write_whole(folder / "index.html", page(summary, groups, on_page, command))

@@ -71,6 +71,8 @@ def publish(groups: list["Group"], name: str, entity: str | None, project: str) 
     """Save the workspace at W&B, or write down what would be saved."""
     import wandb
 
+    from toolkit.tracking import said
+
     path = REPORTS / name / "dashboard.json"
     try:
         key = wandb.login(prompt=False, verify=False)
@@ -80,15 +82,16 @@ def publish(groups: list["Group"], name: str, entity: str | None, project: str) 
             view.save()
             print(f"the workspace: {view.url}")
             return
-        why = "no key is configured (`wandb login`)"
     # wandb raises classes of its own from anywhere, and requests' and urllib's beside them.
     except Exception as error:
         view = workspace([group.name for group in groups], name, entity or "ENTITY", project)
         keep(path, view)
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise MachineError(f"W&B: {said}. The specification is in {path}; the same command publishes it.") from error
+        raise MachineError(
+            f"W&B: {said(error)}. The specification is in {path}; the same command publishes it."
+        ) from error
     keep(path, view)
-    print(f"{why}: the specification is in {path}; the same command publishes it once there is one.")
+    known = "no key is configured (`wandb login`)"
+    print(f"{known}: the specification is in {path}; the same command publishes it once there is one.")
 
 
 def keep(path: Path, view: Any) -> None:
@@ -104,7 +107,7 @@ def workspace(groups: list[str], name: str, entity: str, project: str) -> Any:
     import wandb_workspaces.workspaces as workspaces
     from wandb_workspaces.expr import Metric
 
-    from toolkit.reporting.figures import COLOURS
+    from toolkit.reporting.figures import colour_of
 
     sections = [
         workspaces.Section(
@@ -125,7 +128,7 @@ def workspace(groups: list[str], name: str, entity: str, project: str) -> Any:
         runset_settings=workspaces.RunsetSettings(
             filters=[Metric("Group").isin(groups)],
             groupby=[Metric("Group")],
-            group_colors={group: COLOURS[number % len(COLOURS)] for number, group in enumerate(groups)},
+            group_colors={group: colour_of(number) for number, group in enumerate(groups)},
         ),
     )
 

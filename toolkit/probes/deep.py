@@ -8,6 +8,7 @@ from toolkit.metrics import extraction
 from toolkit.models.loaded import Loaded, undisturbed
 from toolkit.models.scoring import score
 from toolkit.probes.canary_exposure import Rule, canary_exposures, summarise
+from toolkit.probes.recall import LN2
 from toolkit.recipe import Model
 from toolkit.rendering import render
 
@@ -54,8 +55,7 @@ def set_and_binding(
     ]
     with undisturbed(loaded, engine):
         scores = score(loaded, [render(loaded.tokenizer, pair, asked.format) for pair in pairs], batch)
-    ln2 = 0.6931471805599453
-    flat = [-sum(scored.bits) * ln2 for scored in scores]
+    flat = [-sum(scored.bits) * LN2 for scored in scores]
     table = [flat[start : start + len(answers)] for start in range(0, len(flat), len(answers))]
     own = [answers.index(example.answer) for example in trained]
     known = extraction.set_and_binding(table, entropy_bits, own)

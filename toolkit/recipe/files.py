@@ -60,6 +60,13 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def nest(parts: list[str], value: Any) -> dict[str, Any]:
+    """A value as tables in tables: lora and rank are {"lora": {"rank": value}}."""
+    for part in reversed(parts):
+        value = {part: value}
+    return value
+
+
 def load_toml(path: Path) -> dict[str, Any]:
     if is_folder(path):
         inside = sorted(entry.as_posix() for entry in path.glob("*.toml"))

@@ -10,9 +10,11 @@ Keys that change together stand in one: lora = [{rank = 1, alpha = 2}, {rank = 4
 import itertools
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from toolkit.errors import UserError
+from toolkit.recipe.files import merge, nest
 
 MOST = 1000
 """Groups of one grid."""
@@ -61,15 +63,11 @@ def flat(table: Any, source: str, at: str = "") -> dict[str, Any]:
     return keys
 
 
-def nested(changes: Any) -> dict[str, Any]:
+def nested(changes: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """The changes as tables in tables."""
     tables: dict[str, Any] = {}
     for key, value in changes:
-        *above, name = key.split(".")
-        place = tables
-        for part in above:
-            place = place.setdefault(part, {})
-        place[name] = value
+        tables = merge(tables, nest(key.split("."), value))
     return tables
 
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from toolkit.errors import UserError, is_text, nearest
 from toolkit.recipe.complaints import complain, show
 from toolkit.recipe.fields import Recipe
-from toolkit.recipe.files import Layer, merge, parse_toml, read_layers
+from toolkit.recipe.files import Layer, merge, nest, parse_toml, read_layers
 from toolkit.recipe.grid import expand_grid
 
 
@@ -24,10 +24,9 @@ def read_recipes(path: Path, changes: tuple[str, ...] = (), seeds: list[int] | N
     for change in changes:
         parts, value = parse_change(change)
         refuse_misplaced(change, parts, value, values)
-        for part in reversed(parts):
-            value = {part: value}
-        layers.append(Layer(f"--set {change}", value))
-        values = merge(values, value)
+        said = nest(parts, value)
+        layers.append(Layer(f"--set {change}", said))
+        values = merge(values, said)
     if seeds is not None:
         layers.append(Layer("--seeds", {"seeds": seeds}))
         values = values | {"seeds": seeds}

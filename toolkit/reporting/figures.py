@@ -40,6 +40,11 @@ STYLE: dict[Any, Any] = {
 }
 
 
+def colour_of(number: int) -> str:
+    """A group's colour, by its place; in figures, on the page and at W&B."""
+    return COLOURS[number % len(COLOURS)]
+
+
 class Look(NamedTuple):
     """How a group is drawn, in every panel."""
 
@@ -102,7 +107,7 @@ def recall_curves(groups: list[Group]) -> Figure:
 
 def new_figure(groups: list[Group], panels: int, said: str | None = None) -> tuple[Figure, list[Axes], dict[str, Look]]:
     """A figure with its panels side by side, one legend over them, and a line on what is drawn below."""
-    looks = {group.name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, group in enumerate(groups)}
+    looks = {group.name: Look(colour_of(i), MARKERS[i % len(MARKERS)]) for i, group in enumerate(groups)}
     labels = [f"{group.name} ({len(group.runs)} run{'s' if len(group.runs) > 1 else ''})" for group in groups]
     width = 6.6 if panels == 1 else 10.8
     columns = max(1, int(width / (0.085 * max(map(len, labels)) + 0.65)))  # inches a letter, inches a line

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import matplotlib
 from matplotlib.figure import Figure
 
-from toolkit.reporting.figures import COLOURS, MARKERS, STYLE, set_title
+from toolkit.reporting.figures import MARKERS, STYLE, colour_of, set_title
 from toolkit.reporting.groups import Group
 
 RANK, COUNT = "lora.rank", "data.count"
@@ -109,7 +109,7 @@ def figure(law: Law, found: list[tuple[float, float, float]]) -> Figure:
         panel = drawn.subplots()
         ranks = sorted({rank for rank, _, _ in found})
         for number, count in enumerate(sorted({count for _, count, _ in found})):
-            colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+            colour, marker = colour_of(number), MARKERS[number % len(MARKERS)]
             mine = [(rank, saved) for rank, facts, saved in found if facts == count]
             panel.plot([r for r, _ in mine], [s for _, s in mine], marker, color=colour, label=f"{count:g} facts")
             panel.plot(ranks, [law.at(rank, count) for rank in ranks], color=colour, linewidth=1.2)

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from toolkit.reporting.figures import COLOURS
+from toolkit.reporting.figures import colour_of
 from toolkit.reporting.groups import Group
 from toolkit.reporting.saving import Inline
 from toolkit.reporting.table import cells
@@ -50,8 +50,7 @@ def page(summary: dict[str, Any], groups: list[Group], figures: list[tuple[str, 
     )
     rows = [cells(group) for group in summary["groups"]]
     coloured = [
-        {"group": group["group"], "colour": COLOURS[number % len(COLOURS)]}
-        for number, group in enumerate(summary["groups"])
+        {"group": group["group"], "colour": colour_of(number)} for number, group in enumerate(summary["groups"])
     ]
     return environment.get_template("page.html").render(
         name=summary["name"],
