@@ -118,6 +118,21 @@ def read_json(path: Path, expected: type[Stored] = Stored) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({error}).") from None
 
 
+def read_parquet(path: Path, columns: list[str] | None = None) -> tuple[Any, list[dict[str, Any]]]:
+    """A Parquet file's Arrow schema, and its rows, or these columns of them. Raises UserError where it is damaged.
+
+    A column that the file has not is left out of the rows: the schema tells.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.schema_arrow, file.read(columns=columns).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged or no Parquet file ({str(error).splitlines()[0]}).") from None
+
+
 def parse_row(line: str) -> dict[str, Any]:
     """A line of metrics.jsonl; raises ValueError with what is wrong in it."""
     try:

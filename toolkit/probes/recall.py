@@ -19,6 +19,7 @@ from toolkit.models.scoring import Generated, Score, generate, score
 from toolkit.recipe import Model
 from toolkit.rendering import Rendered, render
 from toolkit.run_folder import write_whole
+from toolkit.stored import read_parquet
 
 LN2 = 0.6931471805599453
 EXTRA_TOKENS = 8
@@ -160,15 +161,8 @@ def write_reading(path: Path, rows: list[Row]) -> None:
 
 def read_reading(path: Path) -> list[Row]:
     """The rows of a reading. Raises UserError where the file is damaged or has not the columns of one."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(path).read()
-        rows = table.to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged or no Parquet file ({str(error).splitlines()[0]}).") from None
-    if lacking := [column.name for column in schema() if column not in table.schema]:
+    found, rows = read_parquet(path)
+    if lacking := [column.name for column in schema() if column not in found]:
         raise UserError(f"{path} is no reading of recall: it has no column {lacking[0]} of the type that one has.")
     return rows
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.errors import UserError
 from toolkit.metrics.survival import Duration, exposures_to_recall, restricted_mean
 from toolkit.run_folder import Run
+from toolkit.stored import read_parquet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,14 +85,7 @@ def read_learning(run: Run) -> Learning | None:
 
 def read_columns(path: Path, columns: list[str]) -> list[dict[str, Any]]:
     """These columns of a reading's rows. Raises UserError where the file is damaged, or no reading."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            lacking = [name for name in columns if name not in file.schema_arrow.names]
-            if lacking:
-                raise UserError(f"{path} is no reading of recall: it has no column {lacking[0]}.")
-            return file.read(columns=columns).to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged or no Parquet file ({str(error).splitlines()[0]}).") from None
+    schema, rows = read_parquet(path, columns)
+    if lacking := [name for name in columns if name not in schema.names]:
+        raise UserError(f"{path} is no reading of recall: it has no column {lacking[0]}.")
+    return rows
