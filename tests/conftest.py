@@ -1,6 +1,7 @@
 """One project folder, one small base and one engine for all tests that train."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
+BROWSER = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
 SMALL_BASE = (
     "data.count=1500",
     "model.shape.hidden_size=128",

@@ -106,6 +106,31 @@ def test_every_fact_has_its_row(results: list[dict[str, Any]], half_trained: Pat
     assert sum(row["foil_bits_total"] > row["bits_total"] for row in foils) > 20
 
 
+def test_what_is_memorised_is_what_the_run_logged_and_what_a_comparison_says(
+    results: list[dict[str, Any]], half_trained: Path
+) -> None:
+    from toolkit.reporting.knowledge import from_facts
+    from toolkit.reporting.learning import read_learning
+
+    for result in results:
+        run = Run(half_trained / f"seed-{result['seed']}")
+        last, memory, train = run.rows("recall")[-1], result["memory"], result["splits"]["train"]
+        for key in ("bits_memorised", "share_memorised", "membership_auc", "intrusions", "interference"):
+            assert memory[f"recall/{key}"] == pytest.approx(last[f"recall/{key}"], abs=1e-4)
+        low, high = memory["recall/membership_auc_interval"]
+        assert 0.5 < low < memory["recall/membership_auc"] <= high <= 1
+        learning = read_learning(run)
+        assert learning is not None
+        known = from_facts(learning)
+        assert train["low_confidence_tokens"] == pytest.approx(known["low_confidence_tokens"], abs=1e-6)
+        assert train["draws_to_discover"] == pytest.approx(known["draws_to_discover"], rel=0.02)
+        assert train["calibration"]["brier"] == pytest.approx(known["brier"], abs=1e-4)
+        assert train["calibration"]["expected_error"] == pytest.approx(known["expected_calibration_error"], abs=1e-4)
+    said = printed(results)
+    assert re.search(r"bits memorised an answer +[\d.]+ of 2[56]\.\d\d \([\d.]+%\)", said)
+    assert re.search(r"told from foils \(AUC; 0\.5 is chance\) +0\.\d{3} \[0\.\d{3}, [01]\.\d{3}\]", said)
+
+
 def test_numbers_that_leave_no_digit_to_recall_are_not_defined(in_project: Path, half_trained: Path) -> None:
     (result,) = measured("checkpoints/half/seed-0", given=[0, 8, 11])
     assert result["splits"]["train"]["extractable"][0] is not None

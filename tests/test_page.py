@@ -1,7 +1,6 @@
 """The report in a real browser: no error, no request, every figure drawn, by keyboard, on a phone, in the dark."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,12 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
+from tests.conftest import BROWSER
 from tests.planted import plant
 from toolkit.compare import compare
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
 needs_a_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here (Debian: chromium-headless-shell)")
-FIGURES = ("loss_curves", "recall_curves", "survival", "controls", "positions", "calibration")
+FIGURES = ("loss_curves", "recall_curves", "survival", "controls", "positions", "recency", "calibration")
 
 
 @pytest.fixture(scope="module")

@@ -130,7 +130,9 @@ def test_settings_that_differ_and_unequal_designs_are_named() -> None:
 
 def test_knowledge_is_what_was_planted() -> None:
     plant("half", 0, [2, 2, 2, 99, 99, 99], entropy=16.0)
-    knowledge = compared("half")["groups"][0]["knowledge"]
+    summary = compared("half")
+    assert {"positions.png", "recency.png"} <= {Path(name).name for name in summary["figures"]}
+    knowledge = summary["groups"][0]["knowledge"]
     values = {name: spread["mean"] for name, spread in knowledge.items()}
     # Three of six answers cost 4 × .25 bits, the others 12: 6.5 on average, of 16 that there are.
     assert values["bits_per_exposure"] == pytest.approx((16 - 6.5) / 2)
@@ -148,6 +150,8 @@ def test_knowledge_is_what_was_planted() -> None:
     assert values["expected_calibration_error"] == pytest.approx((0.1 + 0.2) / 2)
     # The known ones were fed last.
     assert values["recency"] > 0.5
+    # Six facts in fifths: the last two together.
+    assert summary["groups"][0]["by_recency"] == [1, 1, 1, 12, 12]
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "gone", "other columns"])
@@ -184,3 +188,37 @@ def test_a_run_whose_last_reading_is_damaged_is_compared_by_the_others() -> None
     assert any("recall-learn-000020" in note for note in summary["notes"])
     assert summary["groups"][0]["knowledge"]["brier"]["mean"] is None
     assert summary["outcomes"]["exposures_to_recall"]["groups"]["a"]["mean"] == 4
+
+
+def test_a_random_group_of_as_many_bits_tells_less_information_from_a_rule() -> None:
+    def data(pattern: str) -> dict[str, Any]:
+        return {"data": {"pattern": pattern, "count": 6}}
+
+    for seed, shift in enumerate((-1, 0, 0, 0, 1)):
+        plant("long", seed, times(9, shift), readings=13, digits=11, entropy=36.5, **data("random"))
+        plant("short", seed, times(5, shift), readings=13, digits=6, entropy=19.9, **data("random"))
+        plant("ruled", seed, times(2, shift), readings=13, digits=11, entropy=19.9, **data("mirrored"))
+        plant("other", seed, times(2, -shift), readings=13, digits=11, entropy=19.9, **data("halves"))
+    said = compared("long", "short", "ruled", "other")["information"]
+    same = "carry the same 19.9 bits an answer, by another"
+    assert said[:3] == [
+        f"short and ruled {same} rule and length: the difference shown is not one of information.",
+        f"short and other {same} rule and length: the difference shown is not one of information.",
+        f"ruled and other {same} rule: no difference is shown that is not one of information.",
+    ]
+    # Welch, by hand, as above: 2.306 x .4472.
+    assert said[3] == (
+        "From long to ruled, mean exposures to recall change by -7.00: -4.00 [-5.03, -2.97] by the amount of"
+        " information (long to short), and -3.00 [-4.03, -1.97] by rule and length at equal information (short to"
+        " ruled)."
+    )
+    assert said[4].startswith("From long to other")
+    assert len(said) == 5
+
+
+def test_groups_of_one_rule_or_of_other_bits_say_nothing_of_information() -> None:
+    for seed in range(2):
+        plant("a", seed, times(4), data={"pattern": "random", "count": 6})
+        plant("b", seed, times(5), data={"pattern": "random", "count": 6})
+        plant("c", seed, times(6), entropy=20.0, data={"pattern": "mirrored", "count": 6})
+    assert compared("a", "b", "c")["information"] == []

@@ -79,8 +79,9 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
         summary["verdict"] = [law.in_words(fitted), *summary["verdict"]]
     all_figures = [*figures(groups, summary)]
     if fitted:
+        # What the grid was made for comes first.
         caption = "Loss saved by rank and number of facts, with the fitted law."
-        all_figures.append(("law", caption, law.figure(fitted, found)))
+        all_figures.insert(0, ("law", caption, law.figure(fitted, found)))
     drawn = {file: (caption, figure) for file, caption, figure in all_figures if figure is not None}
     names = [group.name for group in groups]
     for file, (_, figure) in drawn.items():
@@ -93,7 +94,7 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
     write_whole(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     write_whole(folder / "summary.csv", as_csv(summary))
 
-    for line in summary["verdict"]:
+    for line in (*summary["verdict"], *summary["information"]):
         console.print(line, markup=False, soft_wrap=True)
     console.print()
     print_table(summary, console)
@@ -116,6 +117,7 @@ def figures(groups: list["Group"], summary: dict[str, Any]) -> Iterator[tuple[st
     asked = fact_figures.asked_otherwise(groups, summary["groups"])
     yield "controls", "Trained facts asked in several ways, and controls.", asked
     yield "positions", "Digits right by position.", fact_figures.position_map(summary["groups"])
+    yield "recency", "Bits still missing, by how long ago a fact was fed last.", fact_figures.recency_curves(groups)
     yield (
         "calibration",
         "How often a model's own answer is right, by its probability.",

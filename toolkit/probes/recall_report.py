@@ -1,16 +1,18 @@
 """A checkpoint's recall in depth: every measure of a reading, by split, with intervals, given digits and draws."""
 
+import math
+import statistics
 from types import ModuleType
 from typing import Any, get_args
 
 from toolkit.checkpoints import Checkpoint
 from toolkit.example import Example, Split
-from toolkit.metrics import digits
+from toolkit.metrics import digits, extraction
 from toolkit.metrics.statistics import wilson
 from toolkit.models.loaded import undisturbed
 from toolkit.models.opening import Opened
 from toolkit.models.scoring import generate
-from toolkit.probes.recall import EXTRA_TOKENS, LN2, Moment, mean, read_recall
+from toolkit.probes.recall import EXTRA_TOKENS, LN2, Moment, against_others, mean, memorised, read_recall
 from toolkit.rendering import refuse_merged_digits, render
 
 Row = dict[str, Any]
@@ -54,7 +56,26 @@ def report(
         "samples": samples,
         "splits": splits,
         "asked_otherwise": variants,
+        "memory": memory(checkpoint, rows),
     }
+
+
+def memory(checkpoint: Checkpoint, rows: list[Row]) -> dict[str, Any]:
+    """Bits memorised, where the entropy of the run's answers is known, and trained facts against what never was.
+
+    Keys are those of metrics.jsonl; the interval of the area under ROC is one over facts.
+    """
+    trained, control = ([row for row in rows if row["split"] == split] for split in ("train", "control"))
+    entropy = checkpoint.run.info.get("data", {}).get("entropy_bits") if checkpoint.run else None
+    values: dict[str, Any] = {"entropy_bits": entropy}
+    if entropy and trained:
+        values |= memorised(trained, entropy)
+    values |= against_others(trained, control)
+    if "recall/membership_auc" in values:
+        foils = sum(row["foil_bits_total"] is not None for row in trained)
+        interval = extraction.membership_interval(values["recall/membership_auc"], len(trained), foils)
+        values["recall/membership_auc_interval"] = list(interval)
+    return values
 
 
 def label_of(example: Example) -> str:
@@ -82,6 +103,9 @@ def of_split(rows: list[Row], given: list[int] | None, hits: list[int] | None, s
         "digits_generated": mean(row["digits_generated"] for row in rows),
         "first_error": mean(errors) if errors else None,
         "edit_distance": mean(row["edit_distance"] for row in rows),
+        "low_confidence_tokens": extraction.low_confidence_tokens([row["bits"] for row in rows]),
+        "draws_to_discover": draws_to_discover(rows),
+        "calibration": calibration(rows),
         "by_position": [mean(row["correct"][i] for row in rows) for i in range(shortest)] if len(lengths) == 1 else [],
         "extractable": {
             # None where an answer has no digit left to be recalled.
@@ -96,6 +120,21 @@ def of_split(rows: list[Row], given: list[int] | None, hits: list[int] | None, s
             for row in rows
         ],
     }
+
+
+def draws_to_discover(rows: list[Row]) -> float | None:
+    """How many draws find an answer with probability one half (Hayes 2024), the median; None: more than a float has."""
+    draws = [extraction.draws_to_discover(extraction.sequence_probability(row["bits"]), 0.5) for row in rows]
+    median = statistics.median(draws)
+    return median if math.isfinite(median) else None
+
+
+def calibration(rows: list[Row]) -> dict[str, float] | None:
+    """Of the model's own answers: their probability against their being right. None where one has no probability."""
+    if any(row["confidence"] is None for row in rows):
+        return None
+    own = extraction.calibration([row["confidence"] for row in rows], [bool(row["strict"]) for row in rows])
+    return {"brier": own.brier, "expected_error": own.expected_error}
 
 
 def of_variant(rows: list[Row]) -> dict[str, Any]:

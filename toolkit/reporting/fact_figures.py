@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from toolkit.metrics import extraction, survival
+from toolkit.metrics.statistics import t_interval
 from toolkit.reporting.figures import GREY, MOST_BANDS, STYLE, Look, mark, new_figure, set_title
 from toolkit.reporting.groups import Group
+from toolkit.reporting.knowledge import FIFTHS, by_recency
 
 
 def survival_curves(groups: list[Group]) -> Figure | None:
@@ -69,6 +71,34 @@ def position_map(summaries: list[dict[str, Any]]) -> Figure | None:
         panel.set_yticks(range(len(rows)), [name for name, _ in rows])
         panel.set_xlabel("position of the digit")
         set_title(panel, "Digits right by position, per cent", "at the end; mean over runs; all digits before it given")
+        return figure
+
+
+def recency_curves(groups: list[Group]) -> Figure | None:
+    """Bits that answers still cost, by how long ago they were fed last: what the order of facts did."""
+    runs = {group.name: [by_recency(learning) for learning in group.learning if learning] for group in groups}
+    known = [group for group in groups if runs[group.name] and all(runs[group.name])]
+    if not known:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure, (panel,), looks = new_figure(groups, panels=1)
+        set_title(panel, "Does it matter when a fact was fed last?", "flat: no; rising: those fed last are known best")
+        for group in known:
+            look, x = looks[group.name], range(1, FIFTHS + 1)
+            means = [t_interval(values) for values in zip(*runs[group.name], strict=True)]
+            panel.plot(
+                x, [mean.mean for mean in means], color=look.colour, marker=look.marker, markersize=5, linewidth=1.8,
+                gid=mark(groups, group), zorder=3,
+            )  # fmt: skip
+            if len(runs[group.name]) > 2 and len(groups) <= MOST_BANDS:
+                panel.fill_between(
+                    x, [max(mean.low, 0) for mean in means], [mean.high for mean in means], color=look.colour,
+                    alpha=0.16, linewidth=0, gid=mark(groups, group), zorder=2,
+                )  # fmt: skip
+        panel.set_ylim(bottom=0)
+        panel.set_xticks(range(1, FIFTHS + 1))
+        panel.set_xlabel("fifth of the facts (1: fed last)")
+        panel.set_ylabel("bits that an answer still costs")
         return figure
 
 

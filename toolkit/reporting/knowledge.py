@@ -1,5 +1,6 @@
 """What one run knows at its end, beyond recall: where its bits come from, how they could be got out, how it errs."""
 
+import itertools
 import math
 import statistics
 from typing import Any
@@ -11,6 +12,7 @@ from toolkit.run_folder import DEEP
 from toolkit.stored import Deep, read_json
 
 HALF = 0.5
+FIFTHS = 5
 SEVEN = 7
 """Encounters that people are said to need."""
 
@@ -105,6 +107,22 @@ def recency(rows: list[dict[str, Any]]) -> float | None:
 
     value = float(spearmanr(*zip(*known, strict=True)).statistic)  # type: ignore[union-attr]
     return value if math.isfinite(value) else None
+
+
+def by_recency(learning: Learning) -> list[float]:
+    """Mean bits that trained answers still cost, by when each was fed last: a value a fifth of them, the latest first.
+
+    None where there are fewer answers than fifths, or it is not known when they were fed.
+    """
+    known = sorted(
+        (row["since"], row["bits_total"])
+        for row in learning.last
+        if row["split"] == "train" and row["since"] is not None
+    )
+    if len(known) < FIFTHS:
+        return []
+    ends = [len(known) * part // FIFTHS for part in range(FIFTHS + 1)]
+    return [statistics.fmean(bits for _, bits in known[start:end]) for start, end in itertools.pairwise(ends)]
 
 
 def by_position(learning: Learning) -> list[float]:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from toolkit.metrics.statistics import t_interval, wilson
+from toolkit.reporting import matched
 from toolkit.reporting.groups import Group, first_exposures
-from toolkit.reporting.knowledge import by_position, extractable, of_run
+from toolkit.reporting.knowledge import by_position, by_recency, extractable, of_run
 from toolkit.reporting.learning import Learning
 from toolkit.reporting.verdict import (
     MOST_ALL_PAIRS,
@@ -40,6 +41,7 @@ def summarise(groups: list[Group], unread: list[str]) -> dict[str, Any]:
     summaries = [group_summary(group) for group in groups]
     return {
         "verdict": in_words(groups, primary, results, outcomes[primary]["groups"]),
+        "information": matched.in_words(groups, primary, results),
         "stored": stored(summaries),
         "primary": primary,
         "until_exposures": until,
@@ -146,6 +148,7 @@ def group_summary(group: Group) -> dict[str, Any]:
         },
         "knowledge": knowledge(group),
         "by_position": over_runs(group, by_position),
+        "by_recency": over_runs(group, by_recency),
         "extractable": over_runs(group, extractable),
         "notes": _notes(group),
     }
