@@ -269,6 +269,15 @@ def test_the_table_turns_where_the_console_is_narrow():
     assert "floor 1.256" in narrow
 
 
+def test_many_groups_stay_rows_in_a_narrow_console_in_the_order_of_their_numbers():
+    for rank in (1, 2, 16, 32, 64, 128, 256):
+        write_run(f"rank{rank}", 0, [0, 0.5])
+    summary, _, printed = compared("checkpoints/rank*", width=80)
+    assert [group["group"] for group in summary["groups"]] == [f"rank{r}" for r in (1, 2, 16, 32, 64, 128, 256)]
+    assert ["rank2", "1"] in [line.split()[:2] for line in printed.splitlines()]
+    assert "every group: one seed" in printed
+
+
 def test_one_run_a_group_is_no_test_and_the_report_says_so():
     write_run("GroupA", 0, [0, 0.1])
     write_run("GroupB", 0, [0, 0.9])

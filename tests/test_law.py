@@ -40,6 +40,27 @@ def test_too_little_is_no_law(ranks: list[int], counts: list[int]) -> None:
     assert fit(ranks, counts, [0.1 * rank for rank in ranks]) is None
 
 
+def test_runs_that_do_not_depend_on_rank_and_facts_determine_no_law() -> None:
+    ranks, counts = zip(*GRID, strict=True)
+    assert fit(ranks, counts, [0.5] * len(GRID)) is None
+
+
+def test_a_grid_that_determines_no_law_is_reported_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from toolkit.compare import compare
+
+    monkeypatch.chdir(tmp_path)
+    for rank in (1, 4, 16):
+        for count in (4, 8, 16):
+            plant(
+                f"g-rank{rank}-count{count}", 0, [2] * 4, readings=3, data={"pattern": "x", "count": count},
+                lora={"rank": rank, "alpha": 2 * rank},
+            )  # fmt: skip
+    folder = compare(["checkpoints/g-*"], "grid", Console(quiet=True))
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert summary["law"] is None
+    assert any("not fitted" in note for note in summary["notes"])
+
+
 def test_a_grid_over_rank_and_facts_gets_its_law_into_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """What checkpoints the command line names: runs, groups, kept epochs, PEFT folders, and globs of them."""
 
 import glob
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,13 +54,19 @@ def expand(arguments: list[str]) -> list[Path]:
     for argument in arguments:
         if any(sign in argument for sign in "*?[") and not checked_path(argument).exists():
             # Not Path.glob: it takes no absolute pattern.
-            matches = [Path(match) for match in sorted(glob.glob(argument)) if Path(match).is_dir()]  # noqa: PTH207
+            found = sorted(glob.glob(argument), key=in_order)  # noqa: PTH207
+            matches = [Path(match) for match in found if Path(match).is_dir()]
             if not matches:
                 raise UserError(f"{argument}: no folder fits; {what_was_trained()}")
             paths += matches
         else:
             paths.append(checked_path(argument))
     return list(dict.fromkeys(paths))
+
+
+def in_order(path: str) -> list[str]:
+    """Sorts rank2 before rank16."""
+    return [part.zfill(20) if part.isdigit() else part for part in re.split(r"([0-9]+)", path)]
 
 
 def runs_in(path: Path) -> list[Run]:

@@ -77,6 +77,8 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
     summary["law"] = law.summary(fitted) if fitted else None
     if fitted:
         summary["verdict"] = [law.in_words(fitted), *summary["verdict"]]
+    elif found:
+        summary["notes"].append(law.NOT_FITTED)
     all_figures = [*figures(groups, summary)]
     if fitted:
         # What the grid was made for comes first.

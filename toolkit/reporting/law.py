@@ -1,6 +1,7 @@
 """A law over a grid: how much loss is saved, by the rank of LoRA and the number of facts, fitted and drawn."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ RANK, COUNT = "lora.rank", "data.count"
 WORDS = "ΔL = C r^α ℓ^−β + b, ΔL in nats a digit saved by training, r the rank, ℓ the number of facts"
 FEWEST = 8
 """Runs; fewer would leave four parameters nearly free."""
+
+NOT_FITTED = f"{WORDS}: not fitted, as it takes {FEWEST} runs of several ranks and numbers of facts that determine it"
 
 
 class Parameter(NamedTuple):
@@ -42,7 +45,7 @@ def law(rank: Any, count: Any, c: float, alpha: float, beta: float, b: float) ->
 
 
 def fit(ranks: Sequence[float], counts: Sequence[float], saved: Sequence[float]) -> Law | None:
-    """Fit of the law to runs; None for fewer than FEWEST of them, and where no minimum is found.
+    """Fit of the law to runs; None for fewer than FEWEST of them, and where they do not determine its parameters.
 
     Intervals are t intervals at 95 % by the covariance at the minimum: runs are taken as independent, and the law as
     right. Source of the law: "parametric memory law" (2026).
@@ -54,16 +57,21 @@ def fit(ranks: Sequence[float], counts: Sequence[float], saved: Sequence[float])
     from scipy.stats import t
 
     r, n, y = (np.asarray(values, float) for values in (ranks, counts, saved))
+    if np.ptp(y) == 0:
+        return None
     best: tuple[float, Any, Any] | None = None
     # The surface is flat in places: from several starts, the best minimum.
     for alpha, beta in ((0.1, 0.1), (0.5, 0.5), (0.3, 1.0), (1.0, 0.3)):
         start = [max(float(np.ptp(y)), 1e-3) * float(np.median(n)) ** beta, alpha, beta, float(y.min())]
         try:
-            found, covariance = curve_fit(lambda x, *p: law(x[0], x[1], *p), (r, n), y, p0=start, maxfev=20_000)
+            with warnings.catch_warnings():
+                # What it warns of: a covariance that is not known.
+                warnings.simplefilter("error", OptimizeWarning)
+                found, covariance = curve_fit(lambda x, *p: law(x[0], x[1], *p), (r, n), y, p0=start, maxfev=20_000)
         except (RuntimeError, OptimizeWarning):
             continue
         error = float(((law(r, n, *found) - y) ** 2).sum())
-        if math.isfinite(error) and (best is None or error < best[0]):
+        if math.isfinite(error) and np.isfinite(covariance).all() and (best is None or error < best[0]):
             best = (error, found, covariance)
     if best is None:
         return None
@@ -71,7 +79,7 @@ def fit(ranks: Sequence[float], counts: Sequence[float], saved: Sequence[float])
     half = t.ppf(0.975, len(y) - 4) * np.sqrt(np.diag(covariance))
     bounds = [Parameter(float(p), float(p - h), float(p + h)) for p, h in zip(found, half, strict=True)]
     total = float(((y - y.mean()) ** 2).sum())
-    return Law(*bounds, r_squared=1 - error / total if total else math.nan, runs=len(y))
+    return Law(*bounds, r_squared=1 - error / total, runs=len(y))
 
 
 def points(groups: list[Group], differing: dict[str, Any]) -> list[tuple[float, float, float]]:

@@ -9,15 +9,18 @@ from rich.table import Table
 from rich.text import Text
 
 Summary = dict[str, Any]
+MOST_COLUMNS = 6
+"""Groups that stand side by side in a narrow terminal."""
 
 
 def print_table(summary: Summary, console: Console) -> None:
-    """Groups as rows where the console is wide enough for that, else as columns; the notes below."""
+    """Groups as rows where the console is wide enough for that or they are many, else as columns; the notes below."""
     columns = [cells(group) for group in summary["groups"]]
     heads = list(columns[0])
     rows = [heads, *([cells[head] for head in heads] for cells in columns)]
     table = _table(rows)
-    if Measurement.get(console, console.options.update(width=10_000), table).maximum > console.width:
+    wide = Measurement.get(console, console.options.update(width=10_000), table).maximum > console.width
+    if wide and len(columns) <= MOST_COLUMNS:
         table = _table([list(column) for column in zip(*rows, strict=True)])
     console.print(table)
     console.print(Text("[low, high]: 95 % t interval over runs; within the run: Wilson, of one run's items.", "dim"))
@@ -25,7 +28,10 @@ def print_table(summary: Summary, console: Console) -> None:
     for group in summary["groups"]:
         for note in group["notes"]:
             about.setdefault(note, []).append(group["group"])
-    for note in [f"{', '.join(names)}: {note}" for note, names in about.items()] + summary["notes"]:
+    for note, names in about.items():
+        who = "every group" if len(names) == len(columns) > 1 else ", ".join(names)
+        console.print(Text(f"note: {who}: {note}"))
+    for note in summary["notes"]:
         console.print(Text(f"note: {note}"))
 
 
