@@ -96,7 +96,7 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
     write_whole(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     write_whole(folder / "summary.csv", as_csv(summary))
 
-    for line in (*summary["verdict"], *summary["information"]):
+    for line in (*summary["verdict"], *summary["information"], *summary["sensitivity"]):
         console.print(line, markup=False, soft_wrap=True)
     console.print()
     print_table(summary, console)
@@ -110,9 +110,12 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
 
 def figures(groups: list["Group"], summary: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """(file, caption, figure) of every figure, in the order of the page; None where there is nothing to draw."""
-    from toolkit.reporting import fact_figures
+    from toolkit.reporting import fact_figures, sensitivity
     from toolkit.reporting.figures import loss_curves, recall_curves
 
+    differ, primary = summary["settings_that_differ"], summary["primary"]
+    by_setting = sensitivity.figure(differ, primary, summary["outcomes"][primary]["groups"])
+    yield "sensitivity", "The primary outcome by the setting that the grid varies.", by_setting
     yield "loss_curves", "Loss by epoch, with the floor of a model that knows the rule only.", loss_curves(groups)
     yield "recall_curves", "Exact recall and bits memorised by exposures.", recall_curves(groups)
     yield "survival", "Facts not yet recalled, by exposures.", fact_figures.survival_curves(groups)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from toolkit.metrics.statistics import t_interval, wilson
-from toolkit.reporting import matched
+from toolkit.reporting import matched, sensitivity
 from toolkit.reporting.groups import Group, first_exposures
 from toolkit.reporting.knowledge import by_position, by_recency, extractable, of_run
 from toolkit.reporting.learning import Learning
@@ -39,9 +39,11 @@ def summarise(groups: list[Group], unread: list[str]) -> dict[str, Any]:
     outcomes = {name: outcome_summary(groups, name, until) for name in dict.fromkeys([primary, *OUTCOMES])}
     results = outcomes[primary]["contrasts"]
     summaries = [group_summary(group) for group in groups]
+    differ, spreads = differing(groups), outcomes[primary]["groups"]
     return {
-        "verdict": in_words(groups, primary, results, outcomes[primary]["groups"]),
+        "verdict": in_words(groups, primary, results, spreads),
         "information": matched.in_words(groups, primary, results),
+        "sensitivity": sensitivity.in_words(differ, primary, spreads),
         "stored": stored(summaries),
         "primary": primary,
         "until_exposures": until,
@@ -49,7 +51,7 @@ def summarise(groups: list[Group], unread: list[str]) -> dict[str, Any]:
         "outcomes": outcomes,
         "interval": "95 % t interval on run means; null for one run",
         "groups": summaries,
-        "settings_that_differ": differing(groups),
+        "settings_that_differ": differ,
         "notes": notes + disagreement + warnings_of(groups),
     }
 
