@@ -9,7 +9,7 @@ from rich.text import Text
 
 from toolkit.errors import UserError
 from toolkit.metrics.information import Shape, lora_parameters, parameters, projection_sizes, rule_only_nats
-from toolkit.metrics.testing import reachable_level, seeds_needed, smallest_difference, smallest_p
+from toolkit.metrics.testing import contrasts_among, reachable_level, seeds_needed, smallest_difference, smallest_p
 from toolkit.models.base import find_base, shape_of
 from toolkit.recipe import Recipe, to_toml
 from toolkit.rendering import IGNORED
@@ -57,7 +57,7 @@ def show(groups: list[Recipe], *, with_tokens: bool, fresh: bool = False) -> Non
     heading(console, f"runs: {len(recipe.seeds)}, seeds {', '.join(map(str, recipe.seeds))}")
     show_runs(console, recipe, updates, fresh)
     heading(console, "what so many seeds can show")
-    show_design(console, len(recipe.seeds))
+    show_design(console, groups)
     if len(groups) > 1:
         show_grid(console, groups)
     if missing:
@@ -108,26 +108,33 @@ def show_grid(console: Console, groups: list[Recipe]) -> None:
         console.print(f"  {recipe.name}: {done} of {len(recipe.seeds)} finished", soft_wrap=True)
 
 
-def show_design(console: Console, seeds: int) -> None:
-    """What a comparison of two groups with so many runs each could show; runs on other facts, so no pairs."""
+def show_design(console: Console, groups: list[Recipe]) -> None:
+    """What comparing the groups, or one with another of as many runs, could show at 5 %, after Holm."""
+    seeds, count = len(groups[0].seeds), len(groups)
+    # Of one pattern and one seed: the very same facts.
+    paired = count > 1 and all(group.data == groups[0].data for group in groups)
+    contrasts = max(1, contrasts_among(count))
     if seeds < 2:
         console.print("one run says nothing about other seeds: no difference can be shown", style="yellow")
         return
-    level = reachable_level(seeds, seeds)
-    console.print(f"compared with a group of {seeds} runs: the smallest p is {smallest_p(seeds, seeds):.3g}")
+    against = f"{seeds} pairs of runs" if paired else f"compared with a group of {seeds} runs"
+    holm = f", and Holm takes it {contrasts} times" if contrasts > 1 else ""
+    least = smallest_p(seeds, seeds, paired)
+    console.print(f"{against}: the smallest p is {least:.3g}{holm}")
+    level = reachable_level(seeds, seeds, paired, 0.05 / contrasts)
+    three = seeds_needed(3)
     if not level:
-        needed = seeds_needed()
+        needed = seeds_needed(contrasts, paired)
+        more = f" ({three} for three groups)" if count == 1 else ""
         console.print(
-            f"{seeds} seeds can never show a difference at 5 %, however large it is: say at least {needed}"
-            f" ({seeds_needed(3)} for three groups)",
+            f"{seeds} seeds can never show a difference at 5 %, however large it is: say at least {needed}{more}",
             style="yellow",
         )
         return
-    least = smallest_difference(1.0, seeds, alpha=level)
-    console.print(
-        f"a difference of {least:.2f} standard deviations (of runs within a group) is found with 80 % power"
-        + ("" if smallest_p(seeds, seeds) * 3 <= 0.05 else f"; for three groups say at least {seeds_needed(3)} seeds")
-    )
+    difference = smallest_difference(1.0, seeds, paired, alpha=level)
+    of = "of differences within pairs" if paired else "of runs within a group"
+    more = f"; for three groups say at least {three} seeds" if count == 1 and least * 3 > 0.05 else ""
+    console.print(f"a difference of {difference:.2f} standard deviations ({of}) is found with 80 % power{more}")
 
 
 def open_tokenizer(recipe: Recipe, built: Built, base: Any, console: Console) -> Any:

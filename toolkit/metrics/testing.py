@@ -13,6 +13,9 @@ RESAMPLES = 99_999
 ROUNDING = 1e-12
 """Of the largest value: means of the same numbers in another order differ by less, real differences by more."""
 
+MOST_ALL_PAIRS = 6
+"""Groups of which every pair is compared."""
+
 
 class Difference(NamedTuple):
     """The difference of two groups' means, b - a, in the unit of their values."""
@@ -220,6 +223,11 @@ def seeds_needed(contrasts: int = 1, paired: bool = False, alpha: float = 0.05) 
     while smallest_p(seeds, seeds, paired) * contrasts > alpha * (1 + 1e-9):
         seeds += 1
     return seeds
+
+
+def contrasts_among(groups: int) -> int:
+    """How many contrasts a comparison tests: every pair of up to six groups; of more, each with the first."""
+    return math.comb(groups, 2) if groups <= MOST_ALL_PAIRS else groups - 1
 
 
 def items_needed(p1: float, p2: float, power: float = 0.8, alpha: float = 0.05) -> int:

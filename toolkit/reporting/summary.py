@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from toolkit.metrics.statistics import t_interval, wilson
+from toolkit.metrics.testing import MOST_ALL_PAIRS
 from toolkit.reporting import matched, sensitivity
 from toolkit.reporting.groups import Group, first_exposures
 from toolkit.reporting.knowledge import by_position, by_recency, extractable, of_run
 from toolkit.reporting.learning import Learning
 from toolkit.reporting.verdict import (
-    MOST_ALL_PAIRS,
     OUTCOMES,
     common_end,
     contrasts,

@@ -5,14 +5,12 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from toolkit.metrics.testing import holm, permutation_test, seeds_needed, smallest_p
+from toolkit.metrics.testing import MOST_ALL_PAIRS, holm, permutation_test, seeds_needed, smallest_p
 from toolkit.reporting.groups import Group
 
 ALPHA = 0.05
 MOST_SENTENCES = 15
 """Contrasts that are said one by one: those of six groups."""
-MOST_ALL_PAIRS = 6
-"""Groups of which every pair is compared; of more, each with the first."""
 
 
 class Outcome(NamedTuple):
