@@ -90,6 +90,22 @@ def in_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return project
 
 
+@pytest.fixture
+def nobody_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W&B as on a machine where nobody has logged in, with its files in the test's own folder."""
+    for name in ("MODE", "API_KEY", "DIR", "ENTITY", "IDENTITY_TOKEN_FILE", "BASE_URL"):
+        monkeypatch.delenv(f"WANDB_{name}", raising=False)
+    for name in ("NETRC", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+
+
+class Hostile:
+    """A pickle that makes a folder when it is loaded."""
+
+    def __reduce__(self):
+        return os.mkdir, ("code-was-run",)
+
+
 def run(recipe: str, *changes: str, seeds: str = "", fresh: bool = False) -> None:
     """`python -m toolkit.run RECIPE --set …`, in this process."""
     from toolkit.run import main

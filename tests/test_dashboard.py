@@ -12,12 +12,8 @@ from toolkit.errors import MachineError, UserError
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nobody_logged_in: None) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_ENTITY"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("NETRC", "WANDB_CONFIG_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
     for group in ("GroupA", "GroupB"):
         plant(group, 0, [1, 2], readings=3, wandb={"project": "phone-memory"})
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import run
+from tests.conftest import Hostile, run
 from tests.killing import CHANGES, contents, die, trained, watch
 from toolkit.errors import UserError
 from toolkit.run_folder import run_for
@@ -53,13 +53,6 @@ def between(project: Path) -> Path:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-class Hostile:
-    """A pickle that makes a folder when it is loaded."""
-
-    def __reduce__(self):
-        return os.mkdir, ("code-was-run",)
 
 
 def cut(path: Path) -> None:

@@ -22,16 +22,12 @@ CONFIG = {"name": "GroupA", "study": "phone", "lora": {"rank": 32}, "seeds": [0,
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch) -> Iterator[Run]:
+def run(tmp_path, monkeypatch, nobody_logged_in) -> Iterator[Run]:
     """A run's folder in a project of its own, on a machine where nobody has logged in to W&B, with short patience.
 
     wandb reads its settings and the environment once a process; each test is to be a process of its own.
     """
     monkeypatch.chdir(tmp_path)
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_DIR", "WANDB_ENTITY", "WANDB_IDENTITY_TOKEN_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("NETRC", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.setattr(tracking, "INIT_SECONDS", 2.0)
     monkeypatch.setattr(tracking, "FINISH_SECONDS", 3.0)
     tracking.restart_service()

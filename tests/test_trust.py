@@ -1,13 +1,12 @@
 """Nothing leaves the project's folders, no foreign code is run unasked, and no key is written anywhere."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import command, run
+from tests.conftest import Hostile, command, run
 from tests.wandb_server import records
 from toolkit.errors import UserError
 from toolkit.run_folder import run_for
@@ -90,13 +89,6 @@ def test_a_dry_run_and_an_evaluation_run_no_code_either(with_code: Path, watched
         done = command("toolkit.eval_recall", *arguments, folder=Path.cwd())
         assert done.returncode == 0, done.stderr
     assert not watched.exists()
-
-
-class Hostile:
-    """A pickle that makes a file's folder when it is loaded."""
-
-    def __reduce__(self):
-        return os.mkdir, ("code-was-run",)
 
 
 def test_weights_in_a_pickle_are_never_loaded(in_project: Path, watched: Path) -> None:

@@ -49,12 +49,8 @@ TROUBLES = (hang, fail, cut_off, hang_up)
 
 
 @pytest.fixture
-def quick(in_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quick(in_project: Path, monkeypatch: pytest.MonkeyPatch, nobody_logged_in: None) -> Iterator[None]:
     """W&B with a key and short patience, on a machine where nobody logged in otherwise."""
-    for name in ("WANDB_MODE", "WANDB_DIR", "WANDB_ENTITY", "WANDB_IDENTITY_TOKEN_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("NETRC", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     for limit in ("INIT_SECONDS", "FINISH_SECONDS", "SERVICE_SECONDS"):
         monkeypatch.setattr(tracking, limit, PATIENCE)

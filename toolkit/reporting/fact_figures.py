@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from toolkit.metrics import extraction, survival
 from toolkit.metrics.statistics import t_interval
-from toolkit.reporting.figures import GREY, MOST_BANDS, STYLE, Look, mark, new_figure, set_title
+from toolkit.reporting.figures import GREY, MOST_BANDS, STYLE, Look, mark, new_figure, set_title, share_axis
 from toolkit.reporting.groups import Group
 from toolkit.reporting.knowledge import FIFTHS, by_recency
 
@@ -25,11 +25,9 @@ def survival_curves(groups: list[Group]) -> Figure | None:
         set_title(panel, "Facts not yet recalled", "two readings in a row count; marks: the last reading")
         for group in known:
             draw_survival(panel, groups, group, looks[group.name])
-        panel.set_ylim(-0.03, 1.03)
-        panel.yaxis.set_major_formatter(PercentFormatter(1.0))
         panel.xaxis.set_major_locator(MaxNLocator(nbins=11, integer=True))
         panel.set_xlabel("exposures (presentations per fact)")
-        panel.set_ylabel("share of facts not yet recalled")
+        share_axis(panel, "share of facts not yet recalled")
         return figure
 
 
@@ -126,12 +124,10 @@ def calibration_curves(groups: list[Group]) -> Figure | None:
                 [part.confidence for part in own.bins], [part.right for part in own.bins], color=look.colour,
                 marker=look.marker, markersize=5, linewidth=1.4, gid=mark(groups, group),
             )  # fmt: skip
-        for axis in (panel.xaxis, panel.yaxis):
-            axis.set_major_formatter(PercentFormatter(1.0))
+        panel.xaxis.set_major_formatter(PercentFormatter(1.0))
         panel.set_xlim(-0.03, 1.03)
-        panel.set_ylim(-0.03, 1.03)
         panel.set_xlabel("probability that the model gave its own answer")
-        panel.set_ylabel("share of these answers that are right")
+        share_axis(panel, "share of these answers that are right")
         return figure
 
 
@@ -166,7 +162,5 @@ def asked_otherwise(groups: list[Group], summaries: list[dict[str, Any]]) -> Fig
                     low, high = max(spread["low"], 0.0), min(spread["high"], 1.0)
                     panel.vlines(place, low, high, color=look.colour, linewidth=1.4, gid=mark(groups, groups[number]))
         panel.set_xticks(range(len(keys)), [ASKED[key] for key in keys])
-        panel.set_ylim(-0.03, 1.03)
-        panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-        panel.set_ylabel("share of questions")
+        share_axis(panel, "share of questions")
         return figure

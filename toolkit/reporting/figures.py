@@ -89,9 +89,7 @@ def recall_curves(groups: list[Group]) -> Figure:
         set_title(panels[0], "Exact recall", "dotted: controls, never trained" if controls else "")
         _draw(panels[0], groups, looks, "recall/exact", against="exposures")
         _draw(panels[0], groups, looks, "recall/exact_control", against="exposures", dotted=True)
-        panels[0].set_ylim(-0.03, 1.03)
-        panels[0].yaxis.set_major_formatter(PercentFormatter(1.0))
-        panels[0].set_ylabel("share of facts recalled exactly")
+        share_axis(panels[0], "share of facts recalled exactly")
         if bits_known:
             kind = "number" if all(group.data.get("answer_digits") for group in groups) else "answer"
             set_title(panels[1], f"Bits memorised per {kind}", "dashed: H, all that there is to memorise")
@@ -142,6 +140,13 @@ def set_title(panel: Axes, text: str, below: str) -> None:
     panel.set_title(text, loc="left", fontsize=11, fontweight="bold", pad=20 if below else 8)
     subtitle = panel.text(0, 1.02, below, transform=panel.transAxes, fontsize=8.5, color=GREY, va="bottom")
     subtitle.set_in_layout(False)  # else its length would narrow the panel
+
+
+def share_axis(panel: Axes, text: str) -> None:
+    """The vertical axis of a share: the whole of it, in per cent."""
+    panel.set_ylim(-0.03, 1.03)
+    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    panel.set_ylabel(text)
 
 
 def _draw(
