@@ -2,12 +2,15 @@
 
 import io
 import json
+import math
 import os
 import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -85,6 +88,21 @@ def test_the_floor_is_the_rules_share_of_a_digit_and_not_the_whole_alphabet():
     assert group["floors"]["loss/digit_nats"] == pytest.approx(1.2560, abs=5e-5)
     assert group["floors"]["recall/digits"] == 0.509
     assert group["entropy_bits"] == 19.9315
+
+
+@pytest.mark.parametrize(
+    ("support", "tokens", "floor"),
+    # (ln of the support + ln 200) / tokens of a line: 25.3284, 13.8155, 6.9078, each + 5.2983.
+    [(10**11, 18, 1.7015), (10**6, 18, 1.0619), (10**3, 18, 0.6781)],
+)
+def test_the_floor_of_a_whole_line_has_the_index_in_it(support, tokens, floor):
+    from toolkit.reporting.groups import Group
+
+    run: Any = SimpleNamespace(info={"data": {"rule_only_bits": math.log2(support), "prompt_choices": 200}})
+    group = Group("A", [run], [[{"loss/line_tokens": tokens}]], [])
+    assert group.floor_line_nats == pytest.approx(floor, abs=5e-5)
+    unknown: Any = SimpleNamespace(info={"data": {"rule_only_bits": math.log2(support)}})
+    assert Group("A", [unknown], [[{"loss/line_tokens": tokens}]], []).floor_line_nats is None
 
 
 def test_one_run_has_the_interval_of_its_items_and_none_over_runs():

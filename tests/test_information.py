@@ -1,5 +1,7 @@
 """Entropy of the numbers, what a rule alone scores, bits memorised, and the sizes of models and of LoRAs."""
 
+import math
+
 import pytest
 
 from toolkit.metrics import information
@@ -141,3 +143,9 @@ def test_models_have_the_parameters_that_transformers_counts():
     assert information.parameters(QWEN3_1_7B) == 1_720_574_976
     assert information.parameters(QWEN3_0_6B) == 596_049_920
     assert information.parameters(Shape(4096, 36, 32, 8, 128, 12288, 151936, tied=False)) == 8_190_735_360
+
+
+def test_which_of_a_hundred_indices_has_which_number_is_log2_of_a_hundred_factorial():
+    binding = 100 * information.entropy_of_distinct(100, 100)
+    assert binding == pytest.approx(524.8, abs=0.05)
+    assert binding == pytest.approx(math.log2(math.factorial(100)))

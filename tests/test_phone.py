@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import UserError
+from toolkit.metrics.digits import digit_accuracy
 from toolkit.metrics.information import entropy_bits, entropy_of_distinct, rule_only_nats
 from toolkit.recipe import read_recipe
 from toolkit.studies import build_data, phone
 from toolkit.studies.built import Built
-from toolkit.studies.phone import PATTERNS, describe, draw_numbers
+from toolkit.studies.phone import PATTERNS, allowed_next, describe, draw_numbers
 
 
 def numbers_alone(built: Built) -> Built:
@@ -324,3 +325,41 @@ def test_repetitions_that_leave_no_control_are_refused_and_do_not_hang():
     with pytest.raises(UserError, match="10 trained and 1 control numbers do not fit into the 10"):
         build(0, 0, digits=1, count=100, controls=1, duplicates=True)
     assert len(build(0, 0, digits=1, count=100, controls=0, duplicates=True).examples) == 100
+
+
+def test_given_six_digits_of_a_mirrored_number_or_eight_of_a_repeated_one_the_rule_gives_the_rest():
+    for pattern, last in (("random", 10), ("mirrored", 5), ("repeated", 7)):
+        for number in draw_numbers(pattern, 11, "", 20, random.Random(0), duplicates=False, avoid=set()):
+            free = [len(allowed_next(pattern, 11, "", number[:place])) > 1 for place in range(11)]
+            assert [any(free[given:]) for given in range(11)] == [given <= last for given in range(11)]
+
+
+@pytest.mark.parametrize(("pattern", "count"), [("random", 4), ("mirrored", 5), ("repeated", 6)])
+def test_of_digits_generated_by_the_rule_alone_one_in_ten_is_right(pattern, count):
+    numbers = sorted(every_number(pattern, count))
+    for said in random.Random(0).sample(numbers, 5):
+        right = math.fsum(digit_accuracy(said, gold) for gold in numbers) / len(numbers)
+        assert right == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("matched", "length", "to", "bits"),
+    [("random6", 6, "groupB", 19.9316), ("random3", 3, "groupC", 9.9658), ("antisymmetric", 11, "groupB", 19.9316)],
+)
+@pytest.mark.parametrize("folder", ["", "tiny/"])
+def test_matched_arms_carry_as_many_bits_as_the_groups_beside_them(folder, matched, length, to, bits):
+    arm, group = (read_recipe(RECIPES / f"{folder}{name}.toml") for name in (f"matched/{matched}", to))
+    one, other = (build_data(recipe, 0) for recipe in (arm, group))
+    assert one.rule_only_bits == other.rule_only_bits == pytest.approx(bits, abs=5e-5)
+    assert one.entropy_bits == other.entropy_bits
+    assert one.answer_digits == length
+    assert (arm.seeds, arm.stage, arm.model, arm.lora) == (group.seeds, group.stage, group.model, group.lora)
+    assert len(one.examples) == len(other.examples)
+
+
+@pytest.mark.parametrize("folder", ["", "tiny/", "smollm2/"])
+def test_groups_a_b_and_c_differ_in_their_pattern_alone(folder):
+    settings = [read_recipe(RECIPES / f"{folder}group{letter}.toml").model_dump() for letter in "ABC"]
+    patterns = [(s.pop("name"), s["data"].pop("pattern", "random"))[1] for s in settings]
+    assert patterns == ["random", "mirrored", "repeated"]
+    assert settings[0] == settings[1] == settings[2]

@@ -287,3 +287,24 @@ def test_log_rank_refuses_what_scipy_would_silently_get_wrong():
     assert survival.log_rank(a, b).chi2 == pytest.approx(100 * small, rel=0.01)
     with pytest.raises(ValueError, match="at most 110,000 facts"):
         survival.log_rank(a + a, b)
+
+
+def test_worked_retention_and_savings():
+    assert survival.retention(before=-30, best=-5, later=-12) == pytest.approx(0.72)
+    assert survival.retention(-30, -5, -5) == 1
+    assert survival.retention(-30, -5, -30) == 0
+    assert survival.savings(8, 3) == pytest.approx(0.625)
+    with pytest.raises(ValueError, match="0 exposures"):
+        survival.savings(0, 0)
+
+
+@pytest.mark.parametrize("best", [-30, -31])
+def test_retention_is_not_defined_where_a_presentation_had_no_effect(best):
+    assert survival.retention(-30, best, -12) is None
+
+
+def test_software_that_asks_for_less_than_a_half_says_eight_and_three():
+    for facts, half, less in ((A, 5, 8), (C, 2, 3)):
+        curve = kaplan_meier(facts)
+        assert survival.median(curve).value == half
+        assert next(t for t, s in zip(curve.times, curve.survival, strict=True) if s < 0.5 - 1e-9) == less

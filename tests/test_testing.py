@@ -37,21 +37,13 @@ def arrangements(pairs):
 
 
 @pytest.mark.parametrize(
-    ("runs", "paired", "least"),
-    [
-        (3, False, 0.10),
-        (4, False, 0.0286),
-        (5, False, 0.0079),
-        (8, False, 0.00016),
-        (5, True, 0.0625),
-        (6, True, 0.03125),
-        (8, True, 0.0078),
-        (1, False, 1),
-        (1, True, 1),
-    ],
-)
-def test_worked_smallest_p_of_some_runs(runs, paired, least):
-    assert testing.smallest_p(runs, runs, paired) == pytest.approx(least, rel=0.03)
+    ("runs", "paired", "one_of", "printed"),
+    [(3, False, 20, 0.10), (4, False, 70, 0.0286), (5, False, 252, 0.0079), (8, False, 12_870, 0.00016),
+     (5, True, 32, 0.0625), (6, True, 64, 0.03125), (8, True, 256, 0.0078), (1, False, 2, 1), (1, True, 2, 1)],
+)  # fmt: skip
+def test_worked_smallest_p_of_some_runs(runs, paired, one_of, printed):
+    assert testing.smallest_p(runs, runs, paired) == pytest.approx(2 / one_of, rel=1e-12)
+    assert 2 / one_of == pytest.approx(printed, abs=5e-6 if printed < 0.001 else 5e-5)
 
 
 @pytest.mark.parametrize(("a", "b"), [(3, 3), (4, 4), (5, 5), (2, 5), (1, 4)])

@@ -222,3 +222,17 @@ def test_groups_of_one_rule_or_of_other_bits_say_nothing_of_information() -> Non
         plant("b", seed, times(5), data={"pattern": "random", "count": 6})
         plant("c", seed, times(6), entropy=20.0, data={"pattern": "mirrored", "count": 6})
     assert compared("a", "b", "c")["information"] == []
+
+
+def test_one_outcome_is_primary_and_every_other_is_called_exploratory() -> None:
+    from toolkit.reporting.page import tests as table
+    from toolkit.reporting.verdict import OUTCOMES
+
+    for seed in range(4):
+        plant("a", seed, times(3))
+        plant("b", seed, times(5))
+    rows = table(compared("a", "b"))
+    assert [row[0].rpartition(" ")[2] for row in rows] == ["(primary)"] + ["(exploratory)"] * (len(OUTCOMES) - 1)
+    assert rows[0][0] == "mean exposures to recall (primary)"
+    page = Path("reports/report/index.html").read_text(encoding="utf-8")
+    assert "exact recall at the end (exploratory)" in page

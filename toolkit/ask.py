@@ -90,7 +90,8 @@ def answer(opened: Any, engine: Any, prompt: str, max_new_tokens: int) -> Group:
     if not said.ended:
         text.append(f"  (cut at {max_new_tokens} tokens)", style="not bold dim")
     tokens = []
-    for token, probability in zip(said.ids, said.probabilities, strict=True):
+    # The end mark's probability, the last one, has no token to stand below.
+    for token, probability in zip(said.ids, said.probabilities, strict=False):
         style = next((style for limit, style in SHADES if probability >= limit), "red")  # NaN is below all
         shown = opened.loaded.tokenizer.decode([token]).replace("\n", "⏎").replace(" ", "␣")
         tokens.append(Text.assemble((shown, style), " ", (f"{probability:.3f}", "dim")))

@@ -221,6 +221,31 @@ def log_rank(a: Sequence[Duration], b: Sequence[Duration]) -> LogRank:
     return LogRank(float(result.statistic) ** 2, float(result.pvalue))
 
 
+def retention(before: float, best: float, later: float) -> float | None:
+    """R(τ): the share of a presentation's effect that is left later; None where it had no effect.
+
+    Log-probabilities of the answer: before the presentation, the best reached in the window after it (local
+    acquisition maximum), and some time after that. Above 1 where later presentations helped, below 0 where less is
+    left than there was.
+
+    Source: Chang et al. 2024, "How Do Large Language Models Acquire Factual Knowledge During Pretraining?".
+    """
+    effect = best - before
+    return (later - before) / effect if effect > 0 else None
+
+
+def savings(first: float, again: float) -> float:
+    """The share of exposures that learning anew saves: (first - again) / first.
+
+    Raises ValueError where the first learning took no exposures.
+
+    Source: Ebbinghaus 1885, "Über das Gedächtnis".
+    """
+    if not first > 0:
+        raise ValueError(f"what took {first} exposures at first saves none")
+    return (first - again) / first
+
+
 def _censored(durations: Sequence[Duration]) -> Any:
     """The durations as scipy takes them; raises ValueError where they are none, or a time is no time."""
     from scipy.stats import CensoredData

@@ -70,7 +70,7 @@ class Generated(NamedTuple):
     ids: list[int]
     """Without the end mark."""
     probabilities: list[float]
-    """Of each token, under the plain softmax."""
+    """Of each token, under the plain softmax; the end mark's comes last where it ended by itself."""
     ended: bool
     """Whether it ended by itself, and not at the limit."""
 
@@ -120,8 +120,8 @@ def generate(
             for row in range(len(batch)):
                 tokens = new[row].tolist()
                 length = tokens.index(end) if end in tokens else len(tokens)
-                kept = tokens[:length]
-                chances = log_p[row, torch.arange(length), kept].exp().tolist() if length else []
+                kept, said = tokens[:length], tokens[: length + 1]
+                chances = log_p[row, torch.arange(len(said)), said].exp().tolist()
                 text = tokenizer.decode(kept, skip_special_tokens=True)
                 results.append(Generated(text, kept, chances, length < len(tokens)))
     finally:

@@ -210,10 +210,12 @@ def against_others(trained: list[Row], control: list[Row]) -> dict[str, float]:
 def of_split(rows: list[Row], whole_line: bool) -> dict[str, float]:
     tokens = sum(len(row["bits"]) for row in rows)
     answer_bits = sum(row["bits_total"] for row in rows)
+    eos_bits = sum(row["eos_bits"] for row in rows)
     values = {
         "recall/read": len(rows),
         "loss/digit_nats": answer_bits * LN2 / tokens,
-        "loss/eos_nats": mean(row["eos_bits"] for row in rows) * LN2,
+        "loss/eos_nats": eos_bits * LN2 / len(rows),
+        "loss/answer_nats": (answer_bits + eos_bits) * LN2 / (tokens + len(rows)),
         "recall/exact": mean(row["exact"] for row in rows),
         "recall/stopped": mean(row["stopped"] for row in rows),
         "recall/digits": mean(row["digits_teacher_forced"] for row in rows),
