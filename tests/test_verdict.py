@@ -224,6 +224,24 @@ def test_groups_of_one_rule_or_of_other_bits_say_nothing_of_information() -> Non
     assert compared("a", "b", "c")["information"] == []
 
 
+def test_half_recalled_after_seven_exposures_is_said_only_where_the_interval_lies_around_seven() -> None:
+    from toolkit.reporting.page import knowledge_rows
+
+    for seed, shift in enumerate((0, 0, 1, 0, -1)):
+        plant("near", seed, times(7, shift))
+        plant("far", seed, times(5, shift))
+        plant("never", seed, [2, 99, 99, 99])
+    plant("alone", 0, [7] * 30)
+    summary = compared("near", "far", "never", "alone")
+    near, far, never, alone = (group["median_90"] for group in summary["groups"])
+    # t of four degrees of freedom at 90 %, by hand: 2.13185 x .707107 / sqrt 5.
+    assert (near["low"], near["high"]) == pytest.approx((7 - 0.674149, 7 + 0.674149), abs=1e-5)
+    assert (near["equal_to_seven"], far["equal_to_seven"], never) == (True, False, None)
+    assert alone == {"low": 7, "high": 7, "equal_to_seven": True}
+    (row,) = [row for row in knowledge_rows(summary) if "seven exposures (90 %" in row[0]]
+    assert row[1:] == ["yes [6.33, 7.67]", "not shown [4.33, 5.67]", "–", "yes [7, 7]"]
+
+
 def test_one_outcome_is_primary_and_every_other_is_called_exploratory() -> None:
     from toolkit.reporting.page import tests as table
     from toolkit.reporting.verdict import OUTCOMES

@@ -6,6 +6,7 @@ import statistics
 from typing import Any
 
 from toolkit.metrics import digits, extraction, survival
+from toolkit.metrics.statistics import t_interval
 from toolkit.reporting.groups import Group
 from toolkit.reporting.learning import Learning
 from toolkit.run_folder import DEEP
@@ -87,6 +88,21 @@ def from_facts(learning: Learning) -> dict[str, float | None]:
         own = extraction.calibration([row["confidence"] for row in trained], [bool(row["strict"]) for row in trained])
         values |= {"brier": own.brier, "expected_calibration_error": own.expected_error}
     return values
+
+
+def median_within(group: Group) -> dict[str, Any] | None:
+    """The 90 % interval of the exposures until half of the facts are recalled, and whether that is "seven".
+
+    Over runs a t interval of their medians; of one run its own. None where a run never recalled half of them.
+    """
+    curves = [survival.kaplan_meier(learning.durations, 0.9) for learning in group.learning if learning is not None]
+    medians = [survival.median(curve) for curve in curves]
+    values = [median.value for median in medians if median.value is not None]
+    if not values or len(values) < len(group.learning):
+        return None
+    spread = t_interval(values, 0.9)
+    low, high = (spread.low, spread.high) if len(values) > 1 else (medians[0].low, medians[0].high)
+    return {"low": low, "high": high, "equal_to_seven": survival.equal_to((low, high))}
 
 
 def share_by_seven(learning: Learning) -> float | None:

@@ -103,12 +103,18 @@ def knowledge_rows(summary: dict[str, Any]) -> list[list[str]]:
             spreads = [group[place].get(key) for group in summary["groups"]]
             if any(spread and spread["mean"] is not None for spread in spreads):
                 rows.append([words, *(spread_text(spread, form) for spread in spreads)])
-    for words, key in (("answers exact when the first 0, 1, … digits are given, %", "extractable"),):
-        if any(group[key] for group in summary["groups"]):
-            rows.append(
-                [words, *(" ".join(f"{100 * v:.0f}" for v in group[key]) or "–" for group in summary["groups"])]
-            )
-    return rows
+    words = "answers exact when the first 0, 1, … digits are given, %"
+    rows.append([words, *(" ".join(f"{100 * v:.0f}" for v in group["extractable"]) for group in summary["groups"])])
+    words = "half recalled after seven exposures (90 % interval within 6 to 8)"
+    rows.append([words, *(seven(group["median_90"]) for group in summary["groups"])])
+    return [[row[0], *(cell or "–" for cell in row[1:])] for row in rows if any(row[1:])]
+
+
+def seven(median: dict[str, Any] | None) -> str:
+    if median is None:
+        return ""
+    low, high = ("?" if end is None else f"{end:.3g}" for end in (median["low"], median["high"]))
+    return f"{'yes' if median['equal_to_seven'] else 'not shown'} [{low}, {high}]"
 
 
 def spread_text(spread: dict[str, Any] | None, form: str) -> str:

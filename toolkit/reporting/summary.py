@@ -8,7 +8,7 @@ from toolkit.metrics.statistics import t_interval, wilson
 from toolkit.metrics.testing import MOST_ALL_PAIRS
 from toolkit.reporting import matched, sensitivity
 from toolkit.reporting.groups import Group, first_exposures
-from toolkit.reporting.knowledge import by_position, by_recency, extractable, of_run
+from toolkit.reporting.knowledge import by_position, by_recency, extractable, median_within, of_run
 from toolkit.reporting.learning import Learning
 from toolkit.reporting.verdict import (
     OUTCOMES,
@@ -149,6 +149,7 @@ def group_summary(group: Group) -> dict[str, Any]:
             for share in REACHED
         },
         "knowledge": knowledge(group),
+        "median_90": median_within(group),
         "by_position": over_runs(group, by_position),
         "by_recency": over_runs(group, by_recency),
         "extractable": over_runs(group, extractable),
