@@ -17,6 +17,7 @@ from rich.console import Console
 
 from toolkit.compare import LONGEST, compare, report_name
 from toolkit.errors import UserError
+from toolkit.recipe.fields import is_name
 
 ROOT = Path(__file__).parents[1]
 MIRRORED = {"entropy_bits": 19.9315, "rule_only_bits": 19.931569, "rule_only_digits": 0.509, "answer_digits": 11}
@@ -301,7 +302,9 @@ def test_one_run_a_group_is_no_test_and_the_report_says_so():
     write_run("GroupB", 0, [0, 0.9])
     summary, _, printed = compared("checkpoints/Group*")
     assert summary["outcomes"]["recall/exact"]["contrasts"][0]["p"] is None
-    assert "No test: a run has no value." in printed  # no reading's file, so no exposures to recall
+    assert (
+        "No test: without a value: GroupA/seed-0, GroupB/seed-0." in printed
+    )  # no reading's file, so no exposures to recall
     assert "a group has one run: nothing is known about other seeds" in summary["limits"][0]
 
 
@@ -318,6 +321,14 @@ def test_one_run_a_group_is_no_test_and_the_report_says_so():
 )
 def test_a_report_is_named_after_its_groups_and_says_their_prefix_once(groups, name):
     assert report_name(groups) == name
+
+
+@pytest.mark.parametrize("groups", [["电话"], ["电话", "号码"], ["con"], ["GroupA", "…"]])
+def test_names_of_which_no_folder_can_be_called_get_a_digest(groups):
+    name = report_name(groups)
+    assert is_name(name)
+    assert name.startswith("report-")
+    assert name != report_name(["другой"])
 
 
 def test_a_long_name_is_cut_and_two_long_lists_do_not_share_a_folder():

@@ -1,5 +1,6 @@
 """[grid]: a group for every combination, with a name of its own; a wrong one is a message."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -53,12 +54,20 @@ def test_a_group_is_named_after_its_values(grid, text, names):
     assert [recipe.name for recipe in read_recipes(grid(text))] == names
 
 
+def test_values_in_other_letters_make_groups_of_their_own(grid):
+    names = [recipe.name for recipe in read_recipes(grid('"wandb.project" = ["电话", "号码"]'))]
+    assert len(set(names)) == 2
+    assert all(re.fullmatch(r"sweep-project-[0-9a-f]{6}", name) for name in names)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ('"lora.rank" = 4', r"\[grid\] lora.rank: a list of values is expected"),
         ('"lora.rank" = []', r"\[grid\] lora.rank: a list of values is expected"),
         ('"lora.rank" = [4, 4]', "makes two groups called rank4"),
+        ("lora = [{ rank = 1 }, {}]", r"\[grid\] lora: a list of values is expected"),
+        ('lora = [{ rank = 1 }]\n"lora.alpha" = [1, 2]', r"\[grid\] lora.alpha is changed by lora too"),
         ('"name" = ["a", "b"]', "a grid cannot change it"),
         ('"seeds" = [[0], [1]]', "a grid cannot change it"),
         ('"lora.rank" = [0, 1]', r"\[lora\] rank = 0: must be at least 1"),

@@ -54,3 +54,10 @@ def test_rank_and_alpha_that_go_together_are_one_setting() -> None:
 def test_an_arm_that_lacks_values_makes_no_figure() -> None:
     rates = {"a1": 1, "a2": 2, "a3": 3, "b1": 1}
     assert arms({"lora.rank": rates, "data.pattern": dict(zip(rates, "aaab", strict=True))}) is None
+
+
+def test_values_that_are_alike_are_not_called_best() -> None:
+    for rate in RATES:
+        plant(f"g-{rate:g}", 0, [99] * 6, **settings("random", rate))
+    (line,) = compared(*(f"g-{rate:g}" for rate in RATES))["sensitivity"]
+    assert "all alike (10.00)" in line

@@ -113,8 +113,22 @@ def test_the_primary_outcome_is_the_one_that_was_declared() -> None:
     summary = compared("a", "b")
     assert summary["primary"] == "recall/exact"
     assert summary["verdict"][0].startswith("Exact recall at the end: a 100.0 % [100.0 %, 100.0 %], b 100.0 %")
-    plant("c", 0, times(4))
-    assert any("declare different primary outcomes" in note for note in compared("a", "c")["notes"])
+
+
+def test_where_the_recipes_declare_different_outcomes_none_is_primary() -> None:
+    from toolkit.reporting.page import tests as table
+
+    for seed in range(5):
+        plant("a", seed, times(4), primary="recall/exact")
+        plant("c", seed, times(6))
+    summary = compared("a", "c")
+    assert summary["verdict"][0].startswith(
+        "The recipes declare different primary outcomes (a recall/exact, c exposures"
+    )
+    assert not any("(primary)" in row[0] for row in table(summary))
+    page = Path("reports/report/index.html").read_text(encoding="utf-8")
+    assert "No primary outcome is declared by all" in page
+    assert "declared before training" not in page
 
 
 def test_settings_that_differ_and_unequal_designs_are_named() -> None:
@@ -181,13 +195,141 @@ def test_a_damaged_or_foreign_reading_is_named_and_the_rest_is_reported(damage: 
     assert summary["outcomes"]["exposures_to_recall"]["groups"]["a"]["n"] == 2
 
 
-def test_a_run_whose_last_reading_is_damaged_is_compared_by_the_others() -> None:
-    plant("a", 0, times(4))
+def test_a_run_whose_last_reading_is_damaged_has_no_value_and_does_not_shorten_the_others() -> None:
+    for seed in range(2):
+        plant("a", seed, times(4))
+        plant("b", seed, times(6))
     Path("checkpoints/a/seed-0/probes/recall-learn-000020.parquet").write_bytes(b"x")
-    summary = compared("a")
+    summary = compared("a", "b")
     assert any("recall-learn-000020" in note for note in summary["notes"])
-    assert summary["groups"][0]["knowledge"]["brier"]["mean"] is None
-    assert summary["outcomes"]["exposures_to_recall"]["groups"]["a"]["mean"] == 4
+    assert summary["until_exposures"] == 10
+    outcome = summary["outcomes"]["exposures_to_recall"]
+    assert outcome["groups"]["a"]["per_run"] == [None, 4]
+    assert outcome["groups"]["a"]["mean"] is None
+    assert outcome["contrasts"][0]["why_not"] == "without a value: a/seed-0"
+    assert summary["outcomes"]["recall/exact"]["contrasts"][0]["p"] is not None
+
+
+def test_readings_from_before_a_column_was_added_are_compared_without_it() -> None:
+    import pyarrow.parquet as pq
+
+    plant("a", 0, times(4))
+    for path in Path("checkpoints/a/seed-0/probes").glob("*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(["since", "confidence"]), path)
+    summary = compared("a")
+    assert summary["notes"] == []
+    values = {name: spread["mean"] for name, spread in summary["groups"][0]["knowledge"].items()}
+    assert (values["recency"], values["brier"]) == (None, None)
+    assert values["median_exposures"] == 4
+
+
+def test_a_loss_that_is_no_number_in_a_reading_leaves_out_what_needs_it() -> None:
+    import pyarrow.parquet as pq
+
+    plant("a", 0, times(4))
+    path = Path("checkpoints/a/seed-0/probes/recall-learn-000020.parquet")
+    rows = pq.read_table(path).to_pylist()
+    rows[0] |= {"bits": [float("nan")] * 4, "bits_total": float("nan"), "confidence": float("nan")}
+    from toolkit.probes.recall import write_reading
+
+    write_reading(path, rows)
+    group = compared("a")["groups"][0]
+    assert (group["by_recency"], group["by_position"], group["knowledge"]["brier"]["mean"]) == ([], [], None)
+    assert group["knowledge"]["median_exposures"]["mean"] == 4
+
+
+# --- what exposures to recall cannot say ---
+
+
+def rewritten(run: Path, keep: Any = lambda epoch: True, exposures: Any = lambda fact, epoch: epoch) -> None:
+    """A planted run read less often, or fed in another order."""
+    import pyarrow.parquet as pq
+
+    from toolkit.probes.recall import write_reading
+
+    for path in (run / "probes").glob("*.parquet"):
+        rows = pq.read_table(path).to_pylist()
+        epoch = int(rows[0]["epoch"])
+        if not keep(epoch):
+            path.unlink()
+            continue
+        for row in rows:
+            if row["split"] == "train":
+                row["exposures"] = exposures(int(row["id"].rpartition("-")[2]), epoch)
+        write_reading(path, rows)
+
+
+def test_facts_fed_all_their_times_between_two_readings_are_not_tested_for_exposures() -> None:
+    for seed in range(6):
+        plant("spaced", seed, times(6), digest=f"facts-{seed}")
+        massed = plant("massed", seed, [1, 2, 3, 4, 5, 6], digest=f"facts-{seed}")
+        rewritten(massed, exposures=lambda fact, epoch: 10 if epoch > fact else 0)
+    (contrast,) = compared("spaced", "massed")["outcomes"]["exposures_to_recall"]["contrasts"]
+    assert contrast["p"] is None
+    assert contrast["why_not"].startswith("facts were fed many times between two readings")
+
+
+def test_runs_read_at_other_times_or_only_at_the_end_are_not_tested_for_exposures() -> None:
+    for seed in range(5):
+        plant("often", seed, times(4, seed % 2))
+        rewritten(plant("seldom", seed, times(4, seed % 2)), keep=lambda epoch: epoch % 5 == 0)
+        rewritten(plant("ends", seed, times(4, seed % 2)), keep=lambda epoch: epoch in (0, 10))
+    results = compared("often", "seldom", "ends")["outcomes"]["exposures_to_recall"]["contrasts"]
+    assert [result["p"] for result in results] == [None] * 3
+    assert results[0]["why_not"].startswith("facts were asked after other numbers of exposures")
+    assert results[1]["why_not"].startswith("facts were asked too seldom")
+
+
+def test_of_a_loss_what_a_rule_gives_is_not_called_memory() -> None:
+    for seed, shift in enumerate((-1, 0, 0, 0, 1)):
+        plant("random", seed, times(9, shift), entropy=36.5, primary="loss/digit_nats")
+        plant("ruled", seed, times(3, shift), entropy=9.9, primary="loss/digit_nats")
+        plant("equal", seed, times(3, shift), entropy=36.5, primary="loss/digit_nats")
+    for seed in range(5):
+        # Every fact of random's is recalled at the end in some runs only: the losses differ.
+        rewritten(Path(f"checkpoints/random/seed-{seed}"), keep=lambda epoch: epoch != 10)
+        path = Path(f"checkpoints/random/seed-{seed}/metrics.jsonl")
+        lines = path.read_text(encoding="utf-8").splitlines()
+        path.write_text("".join(f"{line}\n" for line in lines[:9]), encoding="utf-8")
+    summary = compared("random", "ruled", "equal")
+    first, second, _ = summary["verdict"]
+    assert "ruled has the lower loss, which is not memory: the rule alone gives random 6.325 and ruled 1.716" in first
+    assert "Difference shown: equal has the lower loss (difference" in second
+
+
+def test_what_cannot_be_shown_is_said_of_the_pairs_that_it_is_true_of() -> None:
+    for seed, shift in enumerate((-1, 0, 0, 1, 0)):
+        plant("a", seed, times(3, shift))
+        plant("b", seed, times(8, shift))
+        if seed < 3:
+            plant("few", seed, times(5, shift))
+    plant("one", 0, times(5))
+    summary = compared("a", "b", "few")
+    assert "Difference shown" in summary["verdict"][0]
+    (limit,) = summary["limits"]
+    assert "no difference between a and few, b and few can be shown" in limit
+    assert compared("a", "b", "one")["limits"] == [
+        "one has one run: nothing is known about its other seeds, and no difference from it can be shown"
+    ]
+
+
+def test_of_many_groups_only_those_tested_are_counted() -> None:
+    for number in range(17):
+        plant(f"g{number}", 0, times(4))
+    (line,) = compared(*(f"g{number}" for number in range(17)))["verdict"]
+    assert "of 0 tested groups 0 are shown to differ from g0" in line
+    assert "16 could not be tested" in line
+
+
+def test_groups_that_differ_in_more_than_their_numbers_are_not_taken_apart() -> None:
+    def settings(pattern: str, rate: float) -> dict[str, Any]:
+        return {"data": {"pattern": pattern, "count": 6}, "stage": {"learn": {"epochs": 10, "learning_rate": rate}}}
+
+    for seed in range(2):
+        plant("long", seed, times(8), digits=11, entropy=36.5, **settings("random", 1e-3))
+        plant("short", seed, times(5), digits=6, entropy=19.9, **settings("random", 1e-2))
+        plant("ruled", seed, times(3), digits=11, entropy=19.9, **settings("mirrored", 1e-3))
+    assert compared("long", "short", "ruled")["information"] == []
 
 
 def test_a_random_group_of_as_many_bits_tells_less_information_from_a_rule() -> None:
@@ -202,15 +344,15 @@ def test_a_random_group_of_as_many_bits_tells_less_information_from_a_rule() -> 
     said = compared("long", "short", "ruled", "other")["information"]
     same = "carry the same 19.9 bits an answer, by another"
     assert said[:3] == [
-        f"short and ruled {same} rule and length: the difference shown is not one of information.",
-        f"short and other {same} rule and length: the difference shown is not one of information.",
-        f"ruled and other {same} rule: no difference is shown that is not one of information.",
+        f"short and ruled {same} rule and the length: the difference shown is not one of information.",
+        f"short and other {same} rule and the length: the difference shown is not one of information.",
+        f"ruled and other {same} rule: no difference is shown.",
     ]
     # Welch, by hand, as above: 2.306 x .4472.
     assert said[3] == (
-        "From long to ruled, mean exposures to recall change by -7.00: -4.00 [-5.03, -2.97] by the amount of"
-        " information (long to short), and -3.00 [-4.03, -1.97] by rule and length at equal information (short to"
-        " ruled)."
+        "From long to ruled, mean exposures to recall change by -7.00 [-8.03, -5.97]: -4.00 [-5.03, -2.97] by the amount of"
+        " information and the length (long to short), and -3.00 [-4.03, -1.97] by the rule and the length at equal"
+        " information (short to ruled)."
     )
     assert said[4].startswith("From long to other")
     assert len(said) == 5
@@ -227,19 +369,22 @@ def test_groups_of_one_rule_or_of_other_bits_say_nothing_of_information() -> Non
 def test_half_recalled_after_seven_exposures_is_said_only_where_the_interval_lies_around_seven() -> None:
     from toolkit.reporting.page import knowledge_rows
 
-    for seed, shift in enumerate((0, 0, 1, 0, -1)):
-        plant("near", seed, times(7, shift))
-        plant("far", seed, times(5, shift))
+    for seed, shift in enumerate((0, 0, 1, 0, 0)):
+        plant("near", seed, [7] * 29 + [7 + shift] * 31)
+        plant("far", seed, [5] * 29 + [5 + shift] * 31)
+        plant("agree", seed, [7] * 60)
         plant("never", seed, [2, 99, 99, 99])
     plant("alone", 0, [7] * 30)
-    summary = compared("near", "far", "never", "alone")
-    near, far, never, alone = (group["median_90"] for group in summary["groups"])
-    # t of four degrees of freedom at 90 %, by hand: 2.13185 x .707107 / sqrt 5.
-    assert (near["low"], near["high"]) == pytest.approx((7 - 0.674149, 7 + 0.674149), abs=1e-5)
-    assert (near["equal_to_seven"], far["equal_to_seven"], never) == (True, False, None)
-    assert alone == {"low": 7, "high": 7, "equal_to_seven": True}
+    summary = compared("near", "far", "agree", "never", "alone")
+    near, far, agree, never, alone = (group["median_90"] for group in summary["groups"])
+    # Each run's own interval is one reading; t of four degrees of freedom at 90 % over 7 7 8 7 7, by hand: 7.2 ± .4264;
+    # and a reading earlier.
+    assert (near["low"], near["high"]) == pytest.approx((7.2 - 0.42637 - 1, 8), abs=1e-4)
+    assert (near["equal_to_seven"], far["equal_to_seven"], never) == (False, False, None)
+    assert agree == {"low": 6, "high": 7, "equal_to_seven": False}
+    assert alone == {"low": 6, "high": 7, "equal_to_seven": True}
     (row,) = [row for row in knowledge_rows(summary) if "seven exposures (90 %" in row[0]]
-    assert row[1:] == ["yes [6.33, 7.67]", "not shown [4.33, 5.67]", "–", "yes [7, 7]"]
+    assert row[1:] == ["not shown [5.77, 8]", "not shown [3.77, 6]", "not shown [6, 7]", "–", "yes [6, 7]"]
 
 
 def test_one_outcome_is_primary_and_every_other_is_called_exploratory() -> None:

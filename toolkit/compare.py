@@ -86,14 +86,16 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
         all_figures.insert(0, ("law", caption, law.figure(fitted, found)))
     drawn = {file: (caption, figure) for file, caption, figure in all_figures if figure is not None}
     names = [group.name for group in groups]
+    summary["figures"] = [(folder / f"{file}.{kind}").as_posix() for file in drawn for kind in ("png", "svg")]
+    # What cannot be written as JSON is found before anything is.
+    text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     for file, (_, figure) in drawn.items():
         write_whole(folder / f"{file}.png", png(figure))
         write_whole(folder / f"{file}.svg", svg(figure, name=file))
     on_page = [(caption, inline(figure, names, file)) for file, (caption, figure) in drawn.items()]
     command = f"python -m toolkit.compare {shlex.join(arguments)} --name {folder.name}"
     write_whole(folder / "index.html", page(summary, groups, on_page, command))
-    summary["figures"] = [(folder / f"{file}.{kind}").as_posix() for file in drawn for kind in ("png", "svg")]
-    write_whole(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(folder / "summary.json", text)
     write_whole(folder / "summary.csv", as_csv(summary))
 
     for line in (*summary["verdict"], *summary["information"], *summary["sensitivity"]):
@@ -156,9 +158,12 @@ def report_name(groups: list[str]) -> str:
             shared += 1
     short = [names[0], *("-".join(part[shared:]) for part in parts[1:])]
     whole = "-vs-".join(short)
+    digest = hashlib.sha256("\n".join(groups).encode()).hexdigest()[:6]
+    if not all(names) or not is_name(whole[:LONGEST].rstrip(".-")):
+        # Of names in other letters little is left that a folder may be called on every system.
+        return f"report-{digest}"
     if len(whole) <= LONGEST:
         return whole
-    digest = hashlib.sha256("\n".join(groups).encode()).hexdigest()[:6]
     room, kept = LONGEST - len(f"-and-{len(groups)}-more-{digest}"), short[0]
     count = 1
     while count < len(short) and len(f"{kept}-vs-{short[count]}") <= room:

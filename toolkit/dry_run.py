@@ -110,31 +110,32 @@ def show_grid(console: Console, groups: list[Recipe]) -> None:
 
 def show_design(console: Console, groups: list[Recipe]) -> None:
     """What comparing the groups, or one with another of as many runs, could show at 5 %, after Holm."""
-    seeds, count = len(groups[0].seeds), len(groups)
-    # Of one pattern and one seed: the very same facts.
-    paired = count > 1 and all(group.data == groups[0].data for group in groups)
-    contrasts = max(1, contrasts_among(count))
+    seeds, alone = len(groups[0].seeds), len(groups) == 1
     if seeds < 2:
         console.print("one run says nothing about other seeds: no difference can be shown", style="yellow")
         return
-    against = f"{seeds} pairs of runs" if paired else f"compared with a group of {seeds} runs"
-    holm = f", and Holm takes it {contrasts} times" if contrasts > 1 else ""
-    least = smallest_p(seeds, seeds, paired)
-    console.print(f"{against}: the smallest p is {least:.3g}{holm}")
-    level = reachable_level(seeds, seeds, paired, 0.05 / contrasts)
-    three = seeds_needed(3)
-    if not level:
-        needed = seeds_needed(contrasts, paired)
-        more = f" ({three} for three groups)" if count == 1 else ""
+    pairs = contrasts_among(groups)
+    # Of one pattern and one seed: the very same facts.
+    for paired in sorted({a.data == b.data for a, b in pairs}) or [False]:
+        least, contrasts = smallest_p(seeds, seeds, paired), max(1, len(pairs))
+        against = f"{seeds} pairs of runs" if paired else f"compared with a group of {seeds} runs"
+        holm = f", and Holm takes it up to {contrasts} times" if contrasts > 1 else ""
+        console.print(f"{against}: the smallest p is {least:.3g}{holm}")
+        level = reachable_level(seeds, seeds, paired, 0.05 / contrasts)
+        if not level:
+            more = f" ({seeds_needed(3)} for three groups)" if alone else ""
+            console.print(
+                f"{seeds} seeds can never show a difference at 5 %, however large it is: say at least"
+                f" {seeds_needed(contrasts, paired)}{more}",
+                style="yellow",
+            )
+            continue
+        difference = smallest_difference(1.0, seeds, paired, alpha=level)
+        of = "of differences within pairs" if paired else "of runs within a group"
+        more = f"; for three groups say at least {seeds_needed(3)} seeds" if alone and least * 3 > 0.05 else ""
         console.print(
-            f"{seeds} seeds can never show a difference at 5 %, however large it is: say at least {needed}{more}",
-            style="yellow",
+            f"a difference of {difference:.2f} standard deviations ({of}) is found with about 80 % power{more}"
         )
-        return
-    difference = smallest_difference(1.0, seeds, paired, alpha=level)
-    of = "of differences within pairs" if paired else "of runs within a group"
-    more = f"; for three groups say at least {three} seeds" if count == 1 and least * 3 > 0.05 else ""
-    console.print(f"a difference of {difference:.2f} standard deviations ({of}) is found with 80 % power{more}")
 
 
 def open_tokenizer(recipe: Recipe, built: Built, base: Any, console: Console) -> Any:

@@ -1,8 +1,9 @@
 """Says which difference between groups of runs is real, and how many runs or items it takes to see one."""
 
+import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from toolkit.metrics.statistics import t_interval
 
@@ -225,9 +226,11 @@ def seeds_needed(contrasts: int = 1, paired: bool = False, alpha: float = 0.05) 
     return seeds
 
 
-def contrasts_among(groups: int) -> int:
-    """How many contrasts a comparison tests: every pair of up to six groups; of more, each with the first."""
-    return math.comb(groups, 2) if groups <= MOST_ALL_PAIRS else groups - 1
+def contrasts_among(groups: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Which groups a comparison sets against each other: every pair of up to six; of more, each with the first."""
+    if len(groups) <= MOST_ALL_PAIRS:
+        return list(itertools.combinations(groups, 2))
+    return [(groups[0], other) for other in groups[1:]]
 
 
 def items_needed(p1: float, p2: float, power: float = 0.8, alpha: float = 0.05) -> int:

@@ -199,7 +199,8 @@ def against_others(trained: list[Row], control: list[Row]) -> dict[str, float]:
     if foils:
         values["recall/bits_foil"] = mean(foils)
         gold = [-row["bits_total"] for row in trained]
-        values["recall/membership_auc"] = membership_auc(gold, [-bits for bits in foils])
+        if all(map(math.isfinite, (*gold, *foils))):
+            values["recall/membership_auc"] = membership_auc(gold, [-bits for bits in foils])
     known = {row["gold"] for row in trained}
     for name, chosen in (("intrusions", trained), ("interference", control)):
         if chosen and known and chosen[0]["output"] is not None:

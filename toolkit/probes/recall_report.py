@@ -48,7 +48,8 @@ def report(
             variants[label] = of_variant([rows[i] for i in chosen])
     return {
         "checkpoint": checkpoint.label if checkpoint.run else str(checkpoint.weights),
-        "group": checkpoint.run.name if checkpoint.run else None,
+        # A kept epoch is none of the group's runs.
+        "group": checkpoint.run.name if checkpoint.run and checkpoint.weights == checkpoint.run.weights else None,
         "seed": checkpoint.run.seed if checkpoint.run else None,
         "model": opened.loaded.described,
         "format": opened.asked.format,

@@ -7,6 +7,7 @@
 Keys that change together stand in one: lora = [{rank = 1, alpha = 2}, {rank = 4, alpha = 8}].
 """
 
+import hashlib
 import itertools
 import json
 import re
@@ -37,7 +38,9 @@ def expand_grid(values: dict[str, Any], source: str) -> list[tuple[str, dict[str
     for key, choices in grid.items():
         if key.partition(".")[0] in ("name", "grid", "seeds", "extends"):
             raise UserError(f"{source}: [grid] {key}: a grid cannot change it.")
-        if not isinstance(choices, list) or not choices:
+        if whole := next((other for other in grid if key.startswith(f"{other}.")), None):
+            raise UserError(f"{source}: [grid] {key} is changed by {whole} too: say it in one of them.")
+        if not isinstance(choices, list) or not choices or {} in choices:
             raise UserError(f"{source}: [grid] {key}: a list of values is expected, such as [1, 2, 4].")
         size *= len(choices)
     if size > MOST:
@@ -83,4 +86,6 @@ def said(value: Any) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return f"{value:g}" if isinstance(value, float) else str(value)
     text = value if isinstance(value, str) else json.dumps(value)
-    return "-" + re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")
+    short = re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")
+    # A prompt in Chinese leaves nothing that a folder may be called.
+    return f"-{short or hashlib.sha256(text.encode()).hexdigest()[:6]}"

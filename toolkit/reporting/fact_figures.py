@@ -105,7 +105,11 @@ def calibration_curves(groups: list[Group]) -> Figure | None:
     drawn: list[tuple[Group, extraction.Calibration]] = []
     for group in groups:
         rows = [
-            row for learning in group.learning if learning for row in learning.last if row["confidence"] is not None
+            row
+            for learning in group.learning
+            if learning
+            for row in learning.last
+            if row["confidence"] is not None and math.isfinite(row["confidence"])
         ]
         if rows:
             sure = [row["confidence"] for row in rows]

@@ -31,7 +31,14 @@ def from_depth(group: Group, number: int) -> dict[str, float | None]:
     """What `eval_recall --deep` measured, where it was asked for. Raises UserError for a damaged file."""
     path = group.runs[number].path / DEEP
     found = read_json(path, Deep) if path.is_file() else {}
-    names = ("binding/set_known", "binding/binding_known", "canary/bits", "canary/exact", "canary/first")
+    names = (
+        "binding/facts",
+        "binding/set_known",
+        "binding/binding_known",
+        "canary/bits",
+        "canary/exact",
+        "canary/first",
+    )
     return {name: found.get(name) for name in names}
 
 
@@ -58,18 +65,16 @@ def from_rows(group: Group, rows: list[dict[str, Any]]) -> dict[str, float | Non
 def bits_per_exposure(rows: list[dict[str, Any]]) -> float | None:
     """Bits memorised an answer, over its exposures, at the first reading with half of the answers recalled.
 
-    Later ones would mostly count exposures that had nothing left to teach; where half is never recalled, the last.
+    Later ones would mostly count exposures that had nothing left to teach. None where half is never recalled.
     """
     read = [row for row in rows if row.get("recall/bits_memorised") is not None and row["exposures"] > 0]
-    if not read:
-        return None
-    row = next((row for row in read if (row.get("recall/exact") or 0) >= HALF - 1e-6), read[-1])
-    return row["recall/bits_memorised"] / row["exposures"]
+    row = next((row for row in read if (row.get("recall/exact") or 0) >= HALF - 1e-6), None)
+    return None if row is None else row["recall/bits_memorised"] / row["exposures"]
 
 
 def from_facts(learning: Learning) -> dict[str, float | None]:
     """What the facts of a run say one by one."""
-    trained = [row for row in learning.last if row["split"] == "train"]
+    trained = learning.answers
     durations = learning.durations
     median = survival.median(survival.kaplan_meier(durations)).value
     values: dict[str, float | None] = {
@@ -84,7 +89,7 @@ def from_facts(learning: Learning) -> dict[str, float | None]:
     values["low_confidence_tokens"] = extraction.low_confidence_tokens([row["bits"] for row in trained])
     values["draws_to_discover"] = statistics.median(draws)
     values["recency"] = recency(trained)
-    if all(row["confidence"] is not None for row in trained):
+    if all(row["confidence"] is not None and row["confidence"] <= 1 for row in trained):
         own = extraction.calibration([row["confidence"] for row in trained], [bool(row["strict"]) for row in trained])
         values |= {"brier": own.brier, "expected_calibration_error": own.expected_error}
     return values
@@ -93,16 +98,30 @@ def from_facts(learning: Learning) -> dict[str, float | None]:
 def median_within(group: Group) -> dict[str, Any] | None:
     """The 90 % interval of the exposures until half of the facts are recalled, and whether that is "seven".
 
-    Over runs a t interval of their medians; of one run its own. None where a run never recalled half of them.
+    It holds each run's own interval and the t interval over runs, and reaches down by the step between readings: a
+    fact was recalled some time after the reading before. None where a run never recalled half; an open end is None.
     """
-    curves = [survival.kaplan_meier(learning.durations, 0.9) for learning in group.learning if learning is not None]
-    medians = [survival.median(curve) for curve in curves]
+    medians: list[survival.Median] = []
+    steps: list[float] = []
+    for learning in group.learning:
+        if (
+            learning is None
+            or not learning.evenly
+            or (found := survival.median(survival.kaplan_meier(learning.durations, 0.9))).value is None
+        ):
+            return None
+        medians.append(found)
+        steps += [later - sooner for sooner, later in itertools.pairwise(learning.asked_after())]
     values = [median.value for median in medians if median.value is not None]
-    if not values or len(values) < len(group.learning):
-        return None
     spread = t_interval(values, 0.9)
-    low, high = (spread.low, spread.high) if len(values) > 1 else (medians[0].low, medians[0].high)
-    return {"low": low, "high": high, "equal_to_seven": survival.equal_to((low, high))}
+    lows, highs = [median.low for median in medians], [median.high for median in medians]
+    if len(values) > 1:
+        lows, highs = [*lows, spread.low], [*highs, spread.high]
+    low = None if None in lows else min(low for low in lows if low is not None) - max(steps, default=0)
+    high = None if None in highs else max(high for high in highs if high is not None)
+    # Runs that agree to the reading have no spread to go by.
+    agree = len(values) > 1 and spread.low == spread.high
+    return {"low": low, "high": high, "equal_to_seven": not agree and survival.equal_to((low, high))}
 
 
 def share_by_seven(learning: Learning) -> float | None:
@@ -130,11 +149,7 @@ def by_recency(learning: Learning) -> list[float]:
 
     None where there are fewer answers than fifths, or it is not known when they were fed.
     """
-    known = sorted(
-        (row["since"], row["bits_total"])
-        for row in learning.last
-        if row["split"] == "train" and row["since"] is not None
-    )
+    known = sorted((row["since"], row["bits_total"]) for row in learning.answers if row["since"] is not None)
     if len(known) < FIFTHS:
         return []
     ends = [len(known) * part // FIFTHS for part in range(FIFTHS + 1)]
@@ -143,7 +158,7 @@ def by_recency(learning: Learning) -> list[float]:
 
 def by_position(learning: Learning) -> list[float]:
     """Share of trained answers right at each position, everything before it given; none where lengths differ."""
-    correct = [row["correct"] for row in learning.last if row["split"] == "train"]
+    correct = [row["correct"] for row in learning.answers]
     if not correct or len(set(map(len, correct))) > 1:
         return []
     return [sum(column) / len(column) for column in zip(*correct, strict=True)]
@@ -151,7 +166,7 @@ def by_position(learning: Learning) -> list[float]:
 
 def extractable(learning: Learning) -> list[float]:
     """Share of trained answers whose rest is exact with the first 0, 1, … digits given; none where lengths differ."""
-    correct = [row["correct"] for row in learning.last if row["split"] == "train"]
+    correct = [row["correct"] for row in learning.answers]
     if not correct or len(set(map(len, correct))) > 1:
         return []
     return [sum(digits.extractable(row, k) for row in correct) / len(correct) for k in range(len(correct[0]))]

@@ -90,7 +90,7 @@ def points(groups: list[Group], differing: dict[str, Any]) -> list[tuple[float, 
     for group in groups:
         for rows in group.readings:
             first, last = rows[0].get("loss/digit_nats"), rows[-1].get("loss/digit_nats")
-            if first is not None and last is not None:
+            if first is not None and last is not None and math.isfinite(first - last):
                 found.append((differing[RANK][group.name], differing[COUNT][group.name], first - last))
     return found
 

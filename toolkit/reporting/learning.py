@@ -1,5 +1,6 @@
 """What each fact of a run did over its readings, from the Parquet files: when it was recalled, and its last rows."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 EACH = ["id", "split", "exposures", "exact"]
 """What is read of every reading."""
-LAST = [*EACH, "since", "bits", "bits_total", "correct", "foil_bits_total", "confidence", "strict"]
-"""What is read of the last one."""
+LAST = ["since", "bits", "bits_total", "correct", "foil_bits_total", "confidence", "strict"]
+"""What is read of the last one besides; None where a reading is from before a column."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Learning:
     """The rows of trained facts and controls at the last reading; none where it could not be read."""
     trouble: list[str]
     """What could not be read."""
+    to_the_end: bool
+    """Whether the last reading could be read."""
 
     @cached_property
     def durations(self) -> list[Duration]:
@@ -42,9 +45,25 @@ class Learning:
         ]
 
     @property
+    def answers(self) -> list[dict[str, Any]]:
+        """The trained facts' rows at the last reading; none where one of them has no finite bits."""
+        rows = [row for row in self.last if row["split"] == "train"]
+        whole = all(row["correct"] and row["bits"] and all(map(math.isfinite, row["bits"])) for row in rows)
+        return rows if whole else []
+
+    @property
     def seen_until(self) -> float:
         """The exposures up to which it is known of every fact whether it was recalled."""
         return float(self.exposures[-1].min())
+
+    def asked_after(self, until: float = math.inf) -> list[float]:
+        """The mean exposures of the facts at each reading, as far as `until`."""
+        return [round(float(mean), 6) for mean in self.exposures.mean(axis=1) if mean <= until]
+
+    @property
+    def evenly(self) -> bool:
+        """Whether all facts had as many exposures as one another, within one, at every reading."""
+        return bool((self.exposures.max(axis=1) - self.exposures.min(axis=1) <= 1).all())
 
     def restricted_mean(self, until: float) -> float:
         return restricted_mean(self.durations, until)
@@ -60,7 +79,7 @@ def read_learning(run: Run) -> Learning | None:
     paths = run.readings()
     for path in paths:
         try:
-            rows = read_columns(path, LAST if path == paths[-1] else EACH)
+            rows = read_columns(path, [*EACH, *LAST] if path == paths[-1] else EACH)
         except UserError as error:
             trouble.append(str(error))
             continue
@@ -80,12 +99,12 @@ def read_learning(run: Run) -> Learning | None:
         )
     exposures = np.array([[reading[fact][0] for fact in facts] for reading in readings])
     exact = np.array([[reading[fact][1] for fact in facts] for reading in readings])
-    return Learning(facts, exposures, exact, last, trouble)
+    return Learning(facts, exposures, exact, last, trouble, bool(last))
 
 
 def read_columns(path: Path, columns: list[str]) -> list[dict[str, Any]]:
     """These columns of a reading's rows. Raises UserError where the file is damaged, or no reading."""
     schema, rows = read_parquet(path, columns)
-    if lacking := [name for name in columns if name not in schema.names]:
+    if lacking := [name for name in EACH if name not in schema.names]:
         raise UserError(f"{path} is no reading of recall: it has no column {lacking[0]}.")
-    return rows
+    return [dict.fromkeys(columns) | row for row in rows]

@@ -1,14 +1,18 @@
 """Less information, or a rule that helps? What groups say together whose answers carry equally many bits."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
 
 from toolkit.reporting.groups import Group
-from toolkit.reporting.verdict import OUTCOMES, Outcome, interval
+from toolkit.reporting.verdict import OUTCOMES, Outcome, change
+from toolkit.run_folder import changed_keys
 
 NEAR = 0.1
 """Bits an answer; a palindrome of 11 digits and a random number of 6 both have log2 10^6."""
+ABOUT_NUMBERS = {"name", "seeds", "data.pattern", "data.digits", "data.prefix"}
+"""Keys of a recipe in which groups may differ and still be told apart by information and rule."""
 
 
 def in_words(groups: list[Group], outcome: str, results: list[dict[str, Any]]) -> list[str]:
@@ -19,13 +23,11 @@ def in_words(groups: list[Group], outcome: str, results: list[dict[str, Any]]) -
 
 
 def equally_much(a: Group, b: Group, result: dict[str, Any]) -> str | None:
-    if pattern(a) == pattern(b) or not as_many(a, b):
+    if pattern(a) == pattern(b) or not as_many(a, b) or not alike(a, b):
         return None
-    kind = "rule" if a.data.get("answer_digits") == b.data.get("answer_digits") else "rule and length"
-    found = "the difference shown is" if result["shown"] else "no difference is shown that is"
-    bits = a.data["rule_only_bits"]
-    same = f"{a.name} and {b.name} carry the same {bits:.1f} bits an answer, by another {kind}"
-    return f"{same}: {found} not one of information."
+    found = "the difference shown is not one of information" if result["shown"] else "no difference is shown"
+    same = f"carry the same {a.data['rule_only_bits']:.1f} bits an answer"
+    return f"{a.name} and {b.name} {same}, by another {with_length('rule', a, b)}: {found}."
 
 
 def taken_apart(groups: list[Group], about: Outcome, results: list[dict[str, Any]]) -> Iterator[str]:
@@ -34,27 +36,32 @@ def taken_apart(groups: list[Group], about: Outcome, results: list[dict[str, Any
     Means over runs add up exactly, so the two steps are the whole difference.
     """
     known = {(r["a"], r["b"]): r for r in results} | {(r["b"], r["a"]): turned(r) for r in results}
-    for start in groups:
-        for between in groups:
-            for end in groups:
-                if pattern(start) != pattern(between) or pattern(between) == pattern(end):
-                    continue
-                if as_many(start, between) or not as_many(between, end):
-                    continue
-                whole, less, rule = (
-                    known.get((x.name, y.name)) for x, y in ((start, end), (start, between), (between, end))
-                )
-                if whole is None or less is None or rule is None or less["low"] is None or rule["low"] is None:
-                    continue
-                yield (
-                    f"From {start.name} to {end.name}, {about.said} change by {about.form(whole['difference'])}:"
-                    f" {step(about, less)} by the amount of information ({start.name} to {between.name}), and"
-                    f" {step(about, rule)} by rule and length at equal information ({between.name} to {end.name})."
-                )
+    for start, between, end in itertools.permutations(groups, 3):
+        if not alike(start, between) or not alike(between, end):
+            continue
+        if pattern(start) != pattern(between) or pattern(between) == pattern(end):
+            continue
+        if as_many(start, between) or not as_many(between, end):
+            continue
+        whole, less, rule = (known.get((x.name, y.name)) for x, y in ((start, end), (start, between), (between, end)))
+        if whole is None or less is None or rule is None or less["low"] is None or rule["low"] is None:
+            continue
+        yield (
+            f"From {start.name} to {end.name}, {about.said} change by {change(about, whole)}:"
+            f" {change(about, less)} by the {with_length('amount of information', start, between)}"
+            f" ({start.name} to {between.name}), and {change(about, rule)} by the {with_length('rule', between, end)}"
+            f" at equal information ({between.name} to {end.name})."
+        )
 
 
-def step(about: Outcome, result: dict[str, Any]) -> str:
-    return interval(about, {"mean": result["difference"], "low": result["low"], "high": result["high"]})
+def with_length(what: str, a: Group, b: Group) -> str:
+    return what if a.data.get("answer_digits") == b.data.get("answer_digits") else f"{what} and the length"
+
+
+def alike(a: Group, b: Group) -> bool:
+    """Whether two groups' recipes differ in nothing but what their numbers look like."""
+    lines = changed_keys(a.runs[0].recipe, b.runs[0].recipe)
+    return {line.partition(": ")[0] for line in lines} <= ABOUT_NUMBERS
 
 
 def turned(result: dict[str, Any]) -> dict[str, Any]:

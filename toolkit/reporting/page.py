@@ -6,7 +6,7 @@ from typing import Any
 
 from toolkit.reporting.figures import colour_of
 from toolkit.reporting.groups import Group
-from toolkit.reporting.saving import Inline
+from toolkit.reporting.saving import THEMED, Inline
 from toolkit.reporting.table import cells
 from toolkit.reporting.verdict import OUTCOMES
 
@@ -19,6 +19,7 @@ KNOWLEDGE: dict[str, tuple[str, str]] = {
     "beyond_rule": ("bits saved beyond the rule", "{:.2f}"),
     "structure_by_controls": ("bits saved on never-trained prompts too", "{:.2f}"),
     "memory_by_controls": ("bits saved on trained ones only (negative structure: interference)", "{:.2f}"),
+    "binding/facts": ("answers scored against one another (at most so many)", "{:.0f}"),
     "binding/set_known": ("bits known of the set of answers", "{:.2f}"),
     "binding/binding_known": ("bits known of which prompt has which of them", "{:.2f}"),
     "canary/bits": ("canary exposure, bits", "{:.2f}"),
@@ -50,18 +51,21 @@ def page(summary: dict[str, Any], groups: list[Group], figures: list[tuple[str, 
     )
     rows = [cells(group) for group in summary["groups"]]
     coloured = [
-        {"group": group["group"], "colour": colour_of(number)} for number, group in enumerate(summary["groups"])
+        # The page's own ink, light or dark, as in the figures.
+        {"group": group["group"], "colour": THEMED.get(colour_of(number), colour_of(number))}
+        for number, group in enumerate(summary["groups"])
     ]
     return environment.get_template("page.html").render(
         name=summary["name"],
         groups=coloured,
         runs=sum(group["runs"] for group in summary["groups"]),
+        declared=summary["declared"],
         primary_said=OUTCOMES[summary["primary"]].said,
         until=summary["until_exposures"] if summary["primary"] == "exposures_to_recall" else None,
         verdict=summary["verdict"],
         stored=[*summary["information"], *summary["sensitivity"], *summary["stored"]],
         limits=summary["limits"],
-        figures=[{"caption": caption, "svg": figure.svg, "wide": figure.wide} for caption, figure in figures],
+        figures=[{"caption": caption, **figure._asdict()} for caption, figure in figures],
         series=[figure.series for _, figure in figures],
         table=[list(rows[0]), *(list(row.values()) for row in rows)],
         tests=tests(summary),
@@ -77,9 +81,9 @@ def tests(summary: dict[str, Any]) -> list[list[str]]:
     """A row a contrast, the primary outcome's first."""
     rows = []
     for name, outcome in summary["outcomes"].items():
-        form = OUTCOMES[name].form
+        form = OUTCOMES[name].change
         for result in outcome["contrasts"]:
-            said = "primary" if name == summary["primary"] else "exploratory"
+            said = "primary" if name == summary["primary"] and summary["declared"] else "exploratory"
             known = result["p"] is not None
             rows.append(
                 [
@@ -89,10 +93,18 @@ def tests(summary: dict[str, Any]) -> list[list[str]]:
                     f"[{form(result['low'])}, {form(result['high'])}]" if known and result["low"] is not None else "–",
                     f"{result['p']:.3g}" + ("" if result["exact"] else " (sampled)") if known else "–",
                     f"{result['holm']:.3g}" if known else "–",
-                    ("difference shown" if result["shown"] else "no difference shown") if known else result["why_not"],
+                    conclusion(result),
                 ]
             )
     return rows
+
+
+def conclusion(result: dict[str, Any]) -> str:
+    if result["p"] is None:
+        return result["why_not"]
+    if not result["shown"]:
+        return "no difference shown"
+    return "difference shown" + (", which is not memory: the rules' floors differ" if result["floors"] else "")
 
 
 def knowledge_rows(summary: dict[str, Any]) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -27,7 +28,9 @@ class Inline(NamedTuple):
 
 def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # A group may be called what the font has no letters for: boxes in the picture, names on the page and in text.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
 
@@ -36,7 +39,8 @@ def svg(figure: Figure, *, text: bool = False, name: str = "figure") -> str:
     """The figure as SVG; the same bytes every time. text: letters stay letters, in whatever font there is."""
     buffer = io.StringIO()
     settings: dict[Any, Any] = {**STYLE, "svg.hashsalt": name, "svg.fonttype": "none" if text else "path"}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return buffer.getvalue()
 
@@ -54,6 +58,8 @@ def inline(figure: Figure, names: list[str], name: str) -> Inline:
         drawn = drawn.replace(colour, variable)
     # Groups' marks become classes: ids are unique on a page, and a group has many lines.
     drawn = re.sub(r'id="(group-\d+)(-\w+)?"', r'class="\1 \1\2"', drawn)
+    # matplotlib counts from one in every figure, and a page has many; nothing refers to these.
+    drawn = re.sub(r' id="([a-z]+_\d+)"', rf' id="{name}-\1"', drawn)
     return Inline(drawn, listed, wide=figure.get_figwidth() > 8)
 
 
@@ -61,7 +67,9 @@ def series(figure: Figure, names: list[str]) -> list[dict[str, Any]]:
     """Every line of a group: its points in the SVG's own units, and what is said at each."""
     # The resolution of SVG: with another one the layout would differ by a little.
     figure.set_dpi(72)
-    figure.canvas.draw()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.canvas.draw()
     # What is saved after this lies where its points were measured.
     figure.set_layout_engine("none")
     height = figure.get_figheight() * 72

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from toolkit.reporting.figures import MARKERS, STYLE, colour_of, set_title
-from toolkit.reporting.verdict import OUTCOMES, percent
+from toolkit.reporting.verdict import OUTCOMES, interval, percent
 
 FEWEST = 3
 """Values that make a line."""
@@ -52,10 +52,18 @@ def in_words(differing: Settings, outcome: str, spreads: dict[str, Any]) -> list
     key, lines = found
     best = []
     for said, points in lines.items():
-        known = [(spreads[group]["mean"], value) for value, group in points if spreads[group]["mean"] is not None]
-        if known:
-            mean, value = min(known) if about.less_is_more else max(known)
-            best.append(f"{said}{': ' if said else ''}{value:g} ({about.form(mean)})")
+        known = [
+            (spreads[group]["mean"], value, group) for value, group in points if spreads[group]["mean"] is not None
+        ]
+        if not known:
+            continue
+        most = (min if about.less_is_more else max)(mean for mean, _, _ in known)
+        first = [(value, group) for mean, value, group in known if mean == most]
+        values = " and ".join(f"{value:g}" for value, _ in first)
+        if len(first) == len(known) > 1:
+            best.append(f"{said}{': ' if said else ''}all alike ({interval(about, spreads[first[0][1]])})")
+        else:
+            best.append(f"{said}{': ' if said else ''}{values} ({interval(about, spreads[first[0][1]])})")
     if not best:
         return []
     return [f"Best {key} of these by {about.said}: {', '.join(best)}. Judge it on other seeds than it was chosen on."]

@@ -1,5 +1,6 @@
 """Says in numbers what was measured: a group's values at the end of training, with their intervals, and its floors."""
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -41,18 +42,19 @@ def summarise(groups: list[Group], unread: list[str]) -> dict[str, Any]:
     summaries = [group_summary(group) for group in groups]
     differ, spreads = differing(groups), outcomes[primary]["groups"]
     return {
-        "verdict": in_words(groups, primary, results, spreads),
+        "verdict": [disagreement] * (disagreement is not None) + in_words(groups, primary, until, results, spreads),
         "information": matched.in_words(groups, primary, results),
         "sensitivity": sensitivity.in_words(differ, primary, spreads),
         "stored": stored(summaries),
         "primary": primary,
+        "declared": disagreement is None,
         "until_exposures": until,
         "limits": limits(groups, results),
         "outcomes": outcomes,
         "interval": "95 % t interval on run means; null for one run",
         "groups": summaries,
         "settings_that_differ": differ,
-        "notes": notes + disagreement + warnings_of(groups),
+        "notes": notes + warnings_of(groups),
     }
 
 
@@ -78,7 +80,7 @@ def outcome_summary(groups: list[Group], name: str, until: float | None) -> dict
     """One outcome of every group and its contrasts; only the primary one is a test, the others are exploratory."""
     return {
         "said": OUTCOMES[name].said,
-        "groups": {group.name: _spread(values_of(group, name, until)) for group in groups},
+        "groups": {group.name: _spread(values_of(group, name, until), all_or_none=True) for group in groups},
         "contrasts": contrasts(groups, name, until),
     }
 
@@ -114,10 +116,25 @@ def warnings_of(groups: list[Group]) -> list[str]:
     ):
         if len(set(values.values())) > 1:
             said.append(f"unequal designs, {what}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
+    any_facts = any(learning is not None for group in groups for learning in group.learning)
     for group in groups:
-        for learning in group.learning:
-            said += [] if learning is None else learning.trouble
+        for run, learning in zip(group.runs, group.learning, strict=True):
+            if learning is not None:
+                said += learning.trouble
+            elif any_facts:
+                said.append(f"{run.label}: no reading of its facts is there")
+    for a, b in itertools.combinations(groups, 2):
+        if a.seeds != b.seeds and set(digests(a)) & set(digests(b)):
+            said.append(
+                f"{a.name} and {b.name} share facts but not all seeds: they are tested as if they were no pairs"
+            )
     return said
+
+
+def digests(group: Group) -> list[str]:
+    """What identifies each run's facts."""
+    found = (run.info.get("data", {}).get("digest") for run in group.runs)
+    return [digest for digest in found if digest]
 
 
 def group_summary(group: Group) -> dict[str, Any]:

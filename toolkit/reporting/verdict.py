@@ -1,16 +1,19 @@
 """Which difference between groups is real: one primary outcome, tested by runs, and what the design can show."""
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from toolkit.metrics.testing import MOST_ALL_PAIRS, holm, permutation_test, seeds_needed, smallest_p
+from toolkit.metrics.testing import contrasts_among, holm, permutation_test, seeds_needed, smallest_p
 from toolkit.reporting.groups import Group
 
 ALPHA = 0.05
+FEWEST_READINGS = 3
+"""Before training, and two more, of which the second confirms the first."""
 MOST_SENTENCES = 15
 """Contrasts that are said one by one: those of six groups."""
+MOST_NAMED = 4
+"""Pairs that are named in one sentence."""
 
 
 class Outcome(NamedTuple):
@@ -21,6 +24,10 @@ class Outcome(NamedTuple):
     form: Callable[[float], str]
     less_is_more: bool = False
     """Whether a smaller value means that more was learned."""
+
+    def change(self, value: float) -> str:
+        """A difference of two values: of shares in points."""
+        return f"{100 * value:.1f} points" if self.form is percent else self.form(value)
 
 
 def percent(value: float) -> str:
@@ -39,14 +46,17 @@ OUTCOMES = {
 }
 
 
-def primary_outcome(groups: list[Group]) -> tuple[str, list[str]]:
+def primary_outcome(groups: list[Group]) -> tuple[str, str | None]:
     """The outcome that the recipes declare, and what is to be said where they do not agree on one."""
     declared = {group.name: declared_by(group) for group in groups}
     first = declared[groups[0].name]
     if len(set(declared.values())) == 1:
-        return first, []
+        return first, None
     listed = ", ".join(f"{name} {outcome}" for name, outcome in declared.items())
-    return first, [f"the recipes declare different primary outcomes ({listed}); that of {groups[0].name} is taken"]
+    return first, (
+        f"The recipes declare different primary outcomes ({listed}), so that none is: all tests here are exploratory,"
+        f" that of {groups[0].name}'s outcome too."
+    )
 
 
 def declared_by(group: Group) -> str:
@@ -59,43 +69,69 @@ def values_of(group: Group, outcome: str, until: float | None) -> list[float | N
     """The outcome of each run; None where a run has none."""
     if outcome != "exposures_to_recall":
         return group.last(outcome)
+    # A run that cannot be followed to its end has no value, and does not shorten what the others are followed for.
     return [
-        None if learning is None or until is None else learning.restricted_mean(until) for learning in group.learning
+        None if until is None or learning is None or not learning.to_the_end else learning.restricted_mean(until)
+        for learning in group.learning
     ]
 
 
 def common_end(groups: list[Group]) -> float | None:
     """Exposures up to which every run of every group was followed; restricted means go so far."""
-    ends = [learning.seen_until for group in groups for learning in group.learning if learning is not None]
+    ends = [learning.seen_until for group in groups for learning in group.learning if learning and learning.to_the_end]
     return min(ends) if ends and min(ends) > 0 else None
 
 
 def contrasts(groups: list[Group], outcome: str, until: float | None) -> list[dict[str, Any]]:
     """Every pair of groups (of many groups: each with the first) on one outcome, p values corrected by Holm."""
-    every = itertools.combinations(groups, 2)
-    pairs = list(every) if len(groups) <= MOST_ALL_PAIRS else [(groups[0], other) for other in groups[1:]]
+    pairs = contrasts_among(groups)
     values = {group.name: values_of(group, outcome, until) for group in groups}
-    results = [contrast(a, b, values[a.name], values[b.name]) for a, b in pairs]
+    results = [contrast(a, b, outcome, until, values[a.name], values[b.name]) for a, b in pairs]
     for result, corrected in zip(results, holm([result["p"] for result in results]), strict=True):
         result["holm"] = corrected
         result["shown"] = corrected is not None and corrected <= ALPHA
     return results
 
 
-def contrast(a: Group, b: Group, first: list[float | None], second: list[float | None]) -> dict[str, Any]:
-    """Two groups on one outcome: b - a with its interval, and p; no p where a group has one run, or a run no value."""
+def contrast(
+    a: Group, b: Group, outcome: str, until: float | None, first: list[float | None], second: list[float | None]
+) -> dict[str, Any]:
+    """Two groups on one outcome: b - a with its interval, and p; no p where these runs cannot say, and why not."""
     paired = are_paired(a, b)
     result: dict[str, Any] = {"a": a.name, "b": b.name, "paired": paired, "difference": None, "low": None, "high": None}
     result |= {"p": None, "exact": None, "smallest_p": smallest_p(len(first), len(second), paired)}
-    known = [value for value in (*first, *second) if value is not None and math.isfinite(value)]
-    if len(known) < len(first) + len(second):
-        return result | {"why_not": "a run has no value"}
+    # Of a loss, what a model gets for knowing the rule alone is no memory.
+    floors = [group.floor_digit_nats for group in (a, b)]
+    result["floors"] = floors if outcome.startswith("loss/") and floors[0] != floors[1] else None
+    runs = [*a.runs, *b.runs]
+    lacking = [run.label for run, value in zip(runs, (*first, *second), strict=True) if not is_number(value)]
+    if lacking:
+        return result | {"why_not": f"without a value: {', '.join(lacking)}"}
+    if outcome == "exposures_to_recall" and (why_not := unresolved(a, b, until or 0)):
+        return result | {"why_not": why_not}
     one, two = [float(value or 0) for value in first], [float(value or 0) for value in second]
     tested = permutation_test(one, two, paired)
     result["difference"] = tested.difference
     if min(len(one), len(two)) < 2:
         return result | {"why_not": "one run says nothing about others"}
     return result | {"low": tested.low, "high": tested.high, "p": tested.p, "exact": tested.exact}
+
+
+def is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def unresolved(a: Group, b: Group, until: float) -> str | None:
+    """Why exposures to recall of two groups do not compare: when facts were asked would be taken for learning."""
+    runs = [learning for group in (a, b) for learning in group.learning if learning is not None]
+    if not all(learning.evenly for learning in runs):
+        return "facts were fed many times between two readings, which do not tell after how many they were recalled"
+    asked = [learning.asked_after(until) for learning in runs]
+    if any(len(after) < FEWEST_READINGS for after in asked):
+        return "facts were asked too seldom for one reading to confirm another"
+    if any(after != asked[0] for after in asked):
+        return "facts were asked after other numbers of exposures in one run than in another"
+    return None
 
 
 def are_paired(a: Group, b: Group) -> bool:
@@ -110,53 +146,92 @@ def are_paired(a: Group, b: Group) -> bool:
 
 def limits(groups: list[Group], results: list[dict[str, Any]]) -> list[str]:
     """What this design cannot show, in words."""
-    said = []
-    fewest = min(len(group.runs) for group in groups)
     if not results:
         return ["one group: there is nothing to compare it with"]
-    if fewest == 1:
-        said.append("a group has one run: nothing is known about other seeds, and no difference can be shown")
-    for paired in sorted({result["paired"] for result in results}):
-        mine = [result for result in results if result["paired"] == paired]
-        least = max(result["smallest_p"] for result in mine)
-        needed = seeds_needed(len(results), paired)
-        if least * len(results) > ALPHA and fewest > 1:
-            kind = "paired runs" if paired else "runs"
-            said.append(
-                f"{fewest} {kind} a group: the smallest p that they can give is {least:.3g}, and with Holm over"
-                f" {len(results)} contrast{'s' if len(results) > 1 else ''} no difference can be shown at 5 %;"
-                f" {needed} seeds can"
-            )
+    said = [
+        f"{group.name} has one run: nothing is known about its other seeds, and no difference from it can be shown"
+        for group in groups
+        if len(group.runs) == 1
+    ]
+    alone = {group.name for group in groups if len(group.runs) == 1}
+    able = [result for result in results if not alone & {result["a"], result["b"]}]
+    # What Holm would make of the smallest p values, all of them reached at once.
+    least = holm([result["smallest_p"] for result in able])
+    sizes = {group.name: len(group.runs) for group in groups}
+    kinds: dict[tuple[bool, int, float], list[str]] = {}
+    for result, p in zip(able, least, strict=True):
+        if p is not None and p > ALPHA:
+            fewest = min(sizes[result["a"]], sizes[result["b"]])
+            kind = (result["paired"], fewest, result["smallest_p"])
+            kinds.setdefault(kind, []).append(f"{result['a']} and {result['b']}")
+    for (paired, fewest, p), pairs in kinds.items():
+        of = "no difference" if len(pairs) == len(results) else f"no difference between {listed(pairs)}"
+        said.append(
+            f"{fewest} {'paired ' if paired else ''}runs a group: the smallest p that they can give is {p:.3g}, and"
+            f" with Holm over {len(able)} contrast{'s' if len(able) > 1 else ''} {of} can be shown at 5 %;"
+            f" {seeds_needed(len(able), paired)} seeds can"
+        )
     return said
 
 
-def in_words(groups: list[Group], outcome: str, results: list[dict[str, Any]], spreads: dict[str, Any]) -> list[str]:
+def listed(pairs: list[str]) -> str:
+    few = pairs[:MOST_NAMED]
+    return ", ".join(few) + (f" and {len(pairs) - len(few)} pairs more" if len(pairs) > len(few) else "")
+
+
+def in_words(
+    groups: list[Group], outcome: str, until: float | None, results: list[dict[str, Any]], spreads: dict[str, Any]
+) -> list[str]:
     """The verdict: a sentence a contrast, with the values of both groups."""
     about = OUTCOMES[outcome]
+    said = about.said[0].upper() + about.said[1:]
+    if outcome == "exposures_to_recall" and until:
+        # A fact that is not recalled counts as so many: a mean of them all is not to be had.
+        said += f" (up to {until:g})"
     if len(results) > MOST_SENTENCES:
-        shown = sum(result["shown"] for result in results)
-        said = f"{shown} of {len(results)} groups differ from {groups[0].name}, with Holm over all of them"
-        return [f"{about.said.capitalize()}: {said}; the table of tests has each."]
-    return [sentence(about, result, spreads[result["a"]], spreads[result["b"]]) for result in results]
+        tested = [result for result in results if result["p"] is not None]
+        shown = sum(result["shown"] for result in tested)
+        untested = f"; {len(results) - len(tested)} could not be tested" if len(tested) < len(results) else ""
+        first = groups[0].name
+        return [
+            f"{said}: of {len(tested)} tested groups {shown} are shown to differ from {first}, with Holm over all of"
+            f" them{untested}; the table of tests has each."
+        ]
+    return [f"{said}: {sentence(about, result, spreads[result['a']], spreads[result['b']])}" for result in results]
 
 
 def sentence(about: Outcome, result: dict[str, Any], a: dict[str, Any], b: dict[str, Any]) -> str:
-    said = about.said.capitalize()
     values = f"{result['a']} {interval(about, a)}, {result['b']} {interval(about, b)}"
     if result["p"] is None:
-        return f"{said}: {values}. No test: {result['why_not']}."
-    wide = f"[{about.form(result['low'])}, {about.form(result['high'])}]" if result["low"] is not None else ""
-    difference = f"difference {about.form(result['difference'])} {wide}".strip()
+        return f"{values}. No test: {result['why_not']}."
     p = f"p = {result['p']:.3g}, with Holm {result['holm']:.3g}"
+    difference = f"difference {change(about, result)}; {p}"
     if not result["shown"]:
-        return f"{said}: {values}. No difference shown ({difference}; {p})."
+        return f"{values}. No difference shown ({difference})."
     ahead = result["b"] if (result["difference"] < 0) == about.less_is_more else result["a"]
-    word = "faster" if about.name == "exposures_to_recall" else "more" if not about.less_is_more else "better"
-    return f"{said}: {values}. Difference shown: {ahead} learned {word} ({difference}; {p})."
+    if result["floors"]:
+        one, two = ("no known one" if floor is None else f"{floor:.3f}" for floor in result["floors"])
+        rules = f"which is not memory: the rule alone gives {result['a']} {one} and {result['b']} {two}"
+        return f"{values}. Difference shown: {ahead} has the lower loss, {rules} ({difference})."
+    word = "learned faster" if about.name == "exposures_to_recall" else "learned more"
+    if about.name.startswith("loss/"):
+        word = "has the lower loss"
+    return f"{values}. Difference shown: {ahead} {word} ({difference})."
 
 
 def interval(about: Outcome, spread: dict[str, Any]) -> str:
+    """A group's mean and interval; what is shown of the interval of a share ends where shares do."""
     if spread["mean"] is None:
         return "–"
-    value = about.form(spread["mean"])
-    return value if spread["low"] is None else f"{value} [{about.form(spread['low'])}, {about.form(spread['high'])}]"
+    low, high = spread["low"], spread["high"]
+    if low is None:
+        return about.form(spread["mean"])
+    if about.form is percent:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return f"{about.form(spread['mean'])} [{about.form(low)}, {about.form(high)}]"
+
+
+def change(about: Outcome, result: dict[str, Any]) -> str:
+    """A difference with its interval."""
+    said = about.change(result["difference"])
+    return said if result["low"] is None else f"{said} [{about.change(result['low'])}, {about.change(result['high'])}]"
