@@ -305,7 +305,7 @@ def test_one_run_a_group_is_no_test_and_the_report_says_so():
     assert (
         "No test: without a value: GroupA/seed-0, GroupB/seed-0." in printed
     )  # no reading's file, so no exposures to recall
-    assert "a group has one run: nothing is known about other seeds" in summary["limits"][0]
+    assert "GroupA has one run: nothing is known about its other seeds" in summary["limits"][0]
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,8 @@ def test_a_kept_epoch_is_measured_as_it_was_read_then(in_project: Path, half_tra
     (kept,) = (half_trained / "seed-0/stages/learn").glob("epoch-*")
     (result,) = measured(kept.relative_to(in_project))
     assert result["checkpoint"] == f"half/seed-0/stages/learn/{kept.name}"
+    # Epochs of one run are no runs of a group, of which a mean would be printed.
+    assert result["group"] is None
     (then,) = [row for row in Run(half_trained / "seed-0").rows("recall") if row["epoch"] == int(kept.name[-3:])]
     assert result["splits"]["train"]["exact"]["share"] == then["recall/exact"]
     assert result["splits"]["train"]["loss_digit_nats"] == pytest.approx(then["loss/digit_nats"], abs=1e-4)
