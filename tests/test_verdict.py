@@ -350,9 +350,9 @@ def test_a_random_group_of_as_many_bits_tells_less_information_from_a_rule() -> 
     ]
     # Welch, by hand, as above: 2.306 x .4472.
     assert said[3] == (
-        "From long to ruled, mean exposures to recall change by -7.00 [-8.03, -5.97]: -4.00 [-5.03, -2.97] by the amount"
-        " of information and the length (long to short), and -3.00 [-4.03, -1.97] by the rule and the length at equal"
-        " information (short to ruled)."
+        "From long to ruled, mean exposures to recall change by -7.00 [-8.03, -5.97]: -4.00 [-5.03, -2.97] by the"
+        " amount of information and the length (long to short), and -3.00 [-4.03, -1.97] by the rule and the length at"
+        " equal information (short to ruled)."
     )
     assert said[4].startswith("From long to other")
     assert len(said) == 5
