@@ -49,6 +49,33 @@ def test_the_floor_is_that_of_the_rule_and_the_entropy_that_of_distinct_draws(fo
 
 
 @pytest.mark.parametrize(
+    ("recipe", "seeds", "parts"),
+    [
+        ("groupA.toml", "[0]", ["one run says nothing about other seeds"]),
+        (
+            "groupA.toml", "[0, 1, 2]",
+            ["compared with a group of 3 runs: the smallest p is 0.1 ", "say at least 4 (5 for three groups)"],
+        ),
+        ("groupA.toml", "[0, 1, 2, 3, 4]", ["the smallest p is 0.00794 a difference of 2.", "with about 80 % power"]),
+        ("spacing.toml", "[0, 1, 2, 3, 4]", ["5 pairs of runs: the smallest p is 0.0625 5 seeds can never", "least 6"]),
+        ("spacing.toml", "[0, 1, 2, 3, 4, 5]", ["6 pairs of runs: the smallest p is 0.0312 a difference of 1."]),
+        # A grid over pattern and rate: rates of one pattern are pairs, patterns are none.
+        (
+            "tiny/sensitivity.toml", "[0, 1, 2, 3, 4, 5, 6, 7]",
+            ["group of 8 runs: the smallest p is 0.000155, and Holm takes it up to 8 times",
+             "8 pairs of runs: the smallest p is 0.00781, and Holm takes it up to 8 times 8 seeds can never"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_so_many_seeds_can_show_is_said_of_pairs_and_of_runs(
+    folder: Path, shown, recipe: str, seeds: str, parts: list[str]
+) -> None:
+    said = shown(f"recipes/{recipe}", f"seeds={seeds}")
+    for part in parts:
+        assert part in said
+
+
+@pytest.mark.parametrize(
     ("count", "batch", "accum", "left"), [(100, 4, 4, 4), (100, 16, 1, 4), (90, 8, 2, 10), (97, 4, 4, 1)]
 )
 def test_an_uneven_last_update_is_named_with_a_divisor_that_works(

@@ -86,7 +86,7 @@ def test_it_opens_without_error_or_request_and_draws_every_figure(
     page, trouble = opened(browser, report, color_scheme=scheme, viewport={"width": width, "height": 800})
     assert trouble == []
     assert page.locator("h1").inner_text() == "page"
-    assert page.locator(".verdict li").first.inner_text().startswith("Mean exposures to recall: GroupA")
+    assert page.locator(".verdict li").first.inner_text().startswith("Mean exposures to recall (up to 10): GroupA")
     assert "Difference shown: <b>&B learned faster" in page.locator(".verdict").inner_text()
     boxes = [figure.bounding_box() for figure in page.locator("figure svg").all()]
     assert len(boxes) == len(FIGURES)
