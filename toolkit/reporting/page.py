@@ -32,6 +32,7 @@ KNOWLEDGE: dict[str, tuple[str, str]] = {
     "expected_calibration_error": ("expected calibration error", "{:.3f}"),
 }
 """What `summary.json` calls it, in words, and how it is written."""
+NOT_NEGATIVE = ("median_exposures", "draws_to_discover", "brier", "expected_calibration_error")
 FROM_FINAL: dict[str, tuple[str, str]] = {
     "recall/membership_auc": ("trained answers told from foils (area under ROC, 0.5 is chance)", "{:.3f}"),
     "recall/interference": ("never-trained prompts answered with a trained answer", "{:.1%}"),
@@ -114,7 +115,8 @@ def knowledge_rows(summary: dict[str, Any]) -> list[list[str]]:
         for key, (words, form) in table.items():
             spreads = [group[place].get(key) for group in summary["groups"]]
             if any(spread and spread["mean"] is not None for spread in spreads):
-                rows.append([words, *(spread_text(spread, form) for spread in spreads)])
+                lowest = 0.0 if key in NOT_NEGATIVE or form.endswith("%}") else -math.inf
+                rows.append([words, *(spread_text(spread, form, lowest) for spread in spreads)])
     words = "answers exact when the first 0, 1, … digits are given, %"
     rows.append([words, *(" ".join(f"{100 * v:.0f}" for v in group["extractable"]) for group in summary["groups"])])
     words = "half recalled after seven exposures (90 % interval within 6 to 8)"
@@ -129,15 +131,15 @@ def seven(median: dict[str, Any] | None) -> str:
     return f"{'yes' if median['equal_to_seven'] else 'not shown'} [{low}, {high}]"
 
 
-def spread_text(spread: dict[str, Any] | None, form: str) -> str:
+def spread_text(spread: dict[str, Any] | None, form: str, lowest: float) -> str:
+    """Mean and interval; what is shown of the interval ends where the measure does."""
     if not spread or spread["mean"] is None:
         return "–"
     if spread["low"] is None or not math.isfinite(spread["low"]):
         return form.format(spread["mean"])
-    low, high = spread["low"], spread["high"]
+    low, high = max(spread["low"], lowest), spread["high"]
     if form.endswith("%}"):
-        # What is shown of an interval ends where a share does.
-        low, high = max(low, 0.0), min(high, 1.0)
+        high = min(high, 1.0)
     return f"{form.format(spread['mean'])} [{form.format(low)}, {form.format(high)}]"
 
 
@@ -157,5 +159,6 @@ def made(groups: list[Group], command: str) -> str:
                 f"  seed {about.get('seed')}: facts {digest}, {about.get('seconds', 0):.0f} s, {about.get('finished')}"
             )
         lines.append("  " + ", ".join(f"{name} {version}" for name, version in versions.items()))
-        lines.append(f"  git {str(info.get('git_commit'))[:12]}")
+        if commit := info.get("git_commit"):
+            lines.append(f"  git {str(commit)[:12]}")
     return "\n".join(lines)
