@@ -344,14 +344,14 @@ def test_a_random_group_of_as_many_bits_tells_less_information_from_a_rule() -> 
     said = compared("long", "short", "ruled", "other")["information"]
     same = "carry the same 19.9 bits an answer, by another"
     assert said[:3] == [
-        f"short and ruled {same} rule and the length: the difference shown is not one of information.",
-        f"short and other {same} rule and the length: the difference shown is not one of information.",
+        f"short and ruled {same} rule and length: the difference shown is not one of information.",
+        f"short and other {same} rule and length: the difference shown is not one of information.",
         f"ruled and other {same} rule: no difference is shown.",
     ]
     # Welch, by hand, as above: 2.306 x .4472.
     assert said[3] == (
         "From long to ruled, mean exposures to recall change by -7.00 [-8.03, -5.97]: -4.00 [-5.03, -2.97] by the"
-        " amount of information and the length (long to short), and -3.00 [-4.03, -1.97] by the rule and the length at"
+        " amount of information and length (long to short), and -3.00 [-4.03, -1.97] by the rule and length at"
         " equal information (short to ruled)."
     )
     assert said[4].startswith("From long to other")

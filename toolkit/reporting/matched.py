@@ -55,7 +55,7 @@ def taken_apart(groups: list[Group], about: Outcome, results: list[dict[str, Any
 
 
 def with_length(what: str, a: Group, b: Group) -> str:
-    return what if a.data.get("answer_digits") == b.data.get("answer_digits") else f"{what} and the length"
+    return what if a.data.get("answer_digits") == b.data.get("answer_digits") else f"{what} and length"
 
 
 def alike(a: Group, b: Group) -> bool:
