@@ -178,7 +178,9 @@ def test_every_shipped_recipe_can_be_run_dry_and_fits_eighty_columns(folder: Pat
     said = shown(recipe, unwrapped=False)
     prose = said[said.index("\ndata\n") :]
     assert max(map(len, prose.splitlines())) <= 80
-    assert "trainable parameters" in said or "before it can run" in said
+    if "before it can run" not in said:
+        # Sizes of Qwen3 are known without its files.
+        assert ("trainable parameters" in said) == ("Qwen3" in said or "[model.shape]" in said)
     # Lists stand on one line, and the recipe is still TOML.
     import tomllib
 

@@ -29,18 +29,24 @@ def test_every_row_is_fed_as_often_as_there_are_epochs_and_block_by_block() -> N
     assert list(Massed(20, 8, 3, seed=2, epochs_done=lambda: 0.0)) != fed[:20]
 
 
-def test_in_a_run_counts_are_equal_at_the_end_and_not_before(in_project: Path) -> None:
+@pytest.fixture
+def recipe(in_project: Path) -> str:
+    text = 'extends = "recipes/tiny/groupA.toml"\nname = "massed"\n[stage.learn]\norder = "massed"\n'
+    Path("massed.toml").write_text(text, encoding="utf-8")
+    return "massed.toml"
+
+
+def test_in_a_run_counts_are_equal_at_the_end_and_not_before(recipe: str) -> None:
     from toolkit.probes.recall import read_reading
 
-    run("recipes/tiny/massed.toml", "name=massed", *CHANGES)
+    run(recipe, "name=massed", *CHANGES)
     readings = [read_reading(path) for path in run_for("massed", 0).readings()]
     counts = [{row["exposures"] for row in rows if row["split"] == "train"} for rows in readings]
     assert counts == [{0}, {0, 1, 2}, {2}] or counts == [{0}, {0, 2}, {2}]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="runs are killed in a forked process")
-def test_a_killed_massed_run_goes_on_in_the_same_order(in_project: Path) -> None:
-    recipe = "recipes/tiny/massed.toml"
+def test_a_killed_massed_run_goes_on_in_the_same_order(recipe: str) -> None:
     run(recipe, "name=massed-whole", *CHANGES)
 
     def before() -> None:

@@ -224,6 +224,8 @@ def test_summaries_are_those_computed_by_hand(engine: ModuleType) -> None:
         "recall/read_control": 1,
         "loss/digit_nats": 12 / 4 * LN2,
         "loss/eos_nats": 1.0 * LN2,
+        # Four digits and two end marks.
+        "loss/answer_nats": (12 + 2) / 6 * LN2,
         "recall/exact": 0.5,
         "recall/stopped": 0.5,
         "recall/digits": 0.75,
@@ -234,6 +236,7 @@ def test_summaries_are_those_computed_by_hand(engine: ModuleType) -> None:
         "recall/share_memorised": 0.64 / 6.64,
         "loss/digit_nats_control": 4 * LN2,
         "loss/eos_nats_control": 4 * LN2,
+        "loss/answer_nats_control": (8 + 4) / 3 * LN2,
         "recall/exact_control": 0.0,
         "recall/stopped_control": 1.0,
         "recall/digits_control": 0.0,
