@@ -180,7 +180,7 @@ def test_every_shipped_recipe_can_be_run_dry_and_fits_eighty_columns(folder: Pat
     assert max(map(len, prose.splitlines())) <= 80
     if "before it can run" not in said:
         # Sizes of Qwen3 are known without its files.
-        assert ("trainable parameters" in said) == ("Qwen3" in said or "[model.shape]" in said)
+        assert ("trainable parameters" in said) == ('"Qwen/Qwen3' in said or "[model.shape]" in said)
     # Lists stand on one line, and the recipe is still TOML.
     import tomllib
 
