@@ -98,7 +98,9 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
     write_whole(folder / "summary.json", text)
     write_whole(folder / "summary.csv", as_csv(summary))
 
-    for line in (*summary["verdict"], *summary["information"], *summary["sensitivity"]):
+    said = ("verdict", "information", "sensitivity", "stored")
+    unable = [f"What this design cannot show: {line}." for line in summary["limits"]]
+    for line in (*(line for part in said for line in summary[part]), *unable):
         console.print(line, markup=False, soft_wrap=True)
     console.print()
     print_table(summary, console)

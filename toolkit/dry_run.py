@@ -258,7 +258,8 @@ def show_runs(console: Console, recipe: Recipe, updates: list[int | None], fresh
 
 
 def seconds_an_update(recipe: Recipe) -> tuple[float, str] | None:
-    """What an update took in a finished run of the same base and batch; None where there was none."""
+    """What an update took in the longest finished run of the same base and batch; None where there was none."""
+    found: list[tuple[int, float, str]] = []
     for path in sorted(ROOT.glob("*/seed-*/run.json")):
         run = Run(path.parent)
         try:
@@ -273,5 +274,9 @@ def seconds_an_update(recipe: Recipe) -> tuple[float, str] | None:
         ] == [(s.batch_size, s.grad_accum) for s in recipe.stage.values()]
         steps = rows[-1]["step"] if rows else 0
         if same and steps and seconds:
-            return seconds / steps, run.label
-    return None
+            found.append((steps, seconds, run.label))
+    if not found:
+        return None
+    # In a short run, what is done once weighs much.
+    steps, seconds, label = max(found, key=lambda run: run[0])
+    return seconds / steps, label

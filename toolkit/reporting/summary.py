@@ -20,7 +20,7 @@ from toolkit.reporting.verdict import (
     primary_outcome,
     values_of,
 )
-from toolkit.run_folder import changed_keys
+from toolkit.run_folder import DEEP, changed_keys
 
 REACHED = (0.5, 0.95)
 """Shares of exact recall whose first exposure count is reported."""
@@ -73,6 +73,10 @@ def stored(summaries: list[dict[str, Any]]) -> list[str]:
                  if mean is not None and entropies[name]]  # fmt: skip
         if known:
             said.append(f"{what.capitalize()}: {', '.join(known)}.")
+    wrong = {s["group"]: s["final"].get("recall/interference", {}).get("mean") for s in summaries}
+    known = [f"{name} {100 * mean:.1f} %" for name, mean in wrong.items() if mean is not None]
+    if known:
+        said.append(f"Never-trained prompts answered with a trained answer: {', '.join(known)}.")
     return said
 
 
@@ -123,6 +127,12 @@ def warnings_of(groups: list[Group]) -> list[str]:
                 said += learning.trouble
             elif any_facts:
                 said.append(f"{run.label}: no reading of its facts is there")
+    for group in groups:
+        deep = sum((run.path / DEEP).is_file() for run in group.runs)
+        if 0 < deep < len(group.runs):
+            said.append(
+                f"{group.name}: eval_recall --deep was run on {deep} of {len(group.runs)} runs, and is left out"
+            )
     for a, b in itertools.combinations(groups, 2):
         if a.seeds != b.seeds and set(digests(a)) & set(digests(b)):
             said.append(
