@@ -19,9 +19,10 @@ os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
 
 from benchmarks.project import ROOT, Folder, project  # noqa: E402
 from tests.conftest import BROWSER  # noqa: E402
+from toolkit.models.base import fetched_folder  # noqa: E402
 
 RECIPES = [f"recipes/smollm2/group{group}.toml" for group in "ABC"]
-BASE = Path("data/models/HuggingFaceTB--SmolLM2-135M-Instruct")
+BASE = fetched_folder("HuggingFaceTB/SmolLM2-135M-Instruct")
 """Where every command looks for a model of the hub first."""
 PAGE = ROOT / "benchmarks/smollm2.png"
 NUMBERS = ROOT / "benchmarks/results/smollm2.json"

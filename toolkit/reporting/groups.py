@@ -14,7 +14,7 @@ from toolkit.errors import UserError
 from toolkit.metrics.information import rule_only_nats
 from toolkit.metrics.statistics import Mean, t_interval
 from toolkit.reporting.learning import Learning, read_learning
-from toolkit.run_folder import Run
+from toolkit.run_folder import Run, changed_keys
 
 
 class Point(NamedTuple):
@@ -126,6 +126,19 @@ def collect(arguments: list[str]) -> tuple[list[Group], list[str]]:
 
 def seed_of(run: Run) -> int:
     return run.info.get("seed") or 0
+
+
+def differing_keys(a: Group, b: Group) -> list[str]:
+    """The keys in which two groups' recipes differ: data.pattern, lora.rank, …"""
+    return [line.partition(": ")[0] for line in changed_keys(a.runs[0].recipe, b.runs[0].recipe)]
+
+
+def setting(group: Group, key: str) -> Any:
+    """What a group's recipe says under a key such as data.pattern; None where it says nothing."""
+    place: Any = group.runs[0].recipe
+    for part in key.split("."):
+        place = place.get(part) if isinstance(place, dict) else None
+    return place
 
 
 def first_exposures(rows: Sequence[dict[str, Any]], share: float) -> float | None:

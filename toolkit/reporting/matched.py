@@ -5,9 +5,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from toolkit.reporting.groups import Group
+from toolkit.reporting.groups import Group, differing_keys, setting
 from toolkit.reporting.verdict import OUTCOMES, Outcome, change
-from toolkit.run_folder import changed_keys
 
 NEAR = 0.1
 """Bits an answer; a palindrome of 11 digits and a random number of 6 both have log2 10^6."""
@@ -60,8 +59,7 @@ def with_length(what: str, a: Group, b: Group) -> str:
 
 def alike(a: Group, b: Group) -> bool:
     """Whether two groups' recipes differ in nothing but what their numbers look like."""
-    lines = changed_keys(a.runs[0].recipe, b.runs[0].recipe)
-    return {line.partition(": ")[0] for line in lines} <= ABOUT_NUMBERS
+    return set(differing_keys(a, b)) <= ABOUT_NUMBERS
 
 
 def turned(result: dict[str, Any]) -> dict[str, Any]:
@@ -71,8 +69,7 @@ def turned(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def pattern(group: Group) -> Any:
-    data = group.runs[0].recipe.get("data")
-    return data.get("pattern") if isinstance(data, dict) else None
+    return setting(group, "data.pattern")
 
 
 def as_many(a: Group, b: Group) -> bool:

@@ -1,8 +1,10 @@
 """Figures as files: PNG and SVG for papers, and SVG with its data for the page."""
 
+import contextlib
 import io
 import re
 import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -26,11 +28,17 @@ class Inline(NamedTuple):
     """Whether it has panels side by side."""
 
 
+@contextlib.contextmanager
+def any_letters() -> Iterator[None]:
+    """A group may be called what the font has no letters for: boxes in the picture, names on the page and in text."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
 def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # A group may be called what the font has no letters for: boxes in the picture, names on the page and in text.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with matplotlib.rc_context(STYLE), any_letters():
         figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
 
@@ -39,8 +47,7 @@ def svg(figure: Figure, *, text: bool = False, name: str = "figure") -> str:
     """The figure as SVG; the same bytes every time. text: letters stay letters, in whatever font there is."""
     buffer = io.StringIO()
     settings: dict[Any, Any] = {**STYLE, "svg.hashsalt": name, "svg.fonttype": "none" if text else "path"}
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with matplotlib.rc_context(settings), any_letters():
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return buffer.getvalue()
 
@@ -67,8 +74,7 @@ def series(figure: Figure, names: list[str]) -> list[dict[str, Any]]:
     """Every line of a group: its points in the SVG's own units, and what is said at each."""
     # The resolution of SVG: with another one the layout would differ by a little.
     figure.set_dpi(72)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with any_letters():
         figure.canvas.draw()
     # What is saved after this lies where its points were measured.
     figure.set_layout_engine("none")

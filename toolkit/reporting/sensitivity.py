@@ -59,11 +59,9 @@ def in_words(differing: Settings, outcome: str, spreads: dict[str, Any]) -> list
             continue
         most = (min if about.less_is_more else max)(mean for mean, _, _ in known)
         first = [(value, group) for mean, value, group in known if mean == most]
-        values = " and ".join(f"{value:g}" for value, _ in first)
-        if len(first) == len(known) > 1:
-            best.append(f"{said}{': ' if said else ''}all alike ({interval(about, spreads[first[0][1]])})")
-        else:
-            best.append(f"{said}{': ' if said else ''}{values} ({interval(about, spreads[first[0][1]])})")
+        alike = len(first) == len(known) > 1
+        values = "all alike" if alike else " and ".join(f"{value:g}" for value, _ in first)
+        best.append(f"{said}{': ' if said else ''}{values} ({interval(about, spreads[first[0][1]])})")
     if not best:
         return []
     return [f"Best {key} of these by {about.said}: {', '.join(best)}. Judge it on other seeds than it was chosen on."]

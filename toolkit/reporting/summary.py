@@ -8,7 +8,7 @@ from typing import Any
 from toolkit.metrics.statistics import t_interval, wilson
 from toolkit.metrics.testing import MOST_ALL_PAIRS
 from toolkit.reporting import matched, sensitivity
-from toolkit.reporting.groups import Group, first_exposures
+from toolkit.reporting.groups import Group, differing_keys, first_exposures, setting
 from toolkit.reporting.knowledge import by_position, by_recency, extractable, median_within, of_run
 from toolkit.reporting.learning import Learning
 from toolkit.reporting.verdict import (
@@ -91,23 +91,12 @@ def outcome_summary(groups: list[Group], name: str, until: float | None) -> dict
 
 def differing(groups: list[Group]) -> dict[str, dict[str, Any]]:
     """Every setting in which the groups' recipes differ, with each group's value."""
-    first = groups[0].runs[0].recipe
-    keys: dict[str, None] = {}
-    for group in groups[1:]:
-        for line in changed_keys(first, group.runs[0].recipe):
-            keys[line.partition(": ")[0]] = None
+    keys = dict.fromkeys(key for group in groups[1:] for key in differing_keys(groups[0], group))
     return {
-        key: {group.name: at(group.runs[0].recipe, key) for group in groups}
+        key: {group.name: setting(group, key) for group in groups}
         for key in keys
         if key.partition(".")[0] not in ("name", "compare")
     }
-
-
-def at(recipe: dict[str, Any], key: str) -> Any:
-    place: Any = recipe
-    for part in key.split("."):
-        place = place.get(part) if isinstance(place, dict) else None
-    return place
 
 
 def warnings_of(groups: list[Group]) -> list[str]:
