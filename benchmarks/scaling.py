@@ -59,7 +59,7 @@ def measure(size: int, base: str) -> dict[str, float]:
         built = build_data(recipe, 0)
         keep_least(seconds, "building", started)
         started = time.perf_counter()
-        rows = prepare_rows(loaded.tokenizer, recipe, built)
+        rows = prepare_rows(loaded.tokenizer, recipe, built, 0)
         keep_least(seconds, "rendering", started)
         seconds["peak of rendering"] = peak_memory_gb()
         started = time.perf_counter()

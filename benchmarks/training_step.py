@@ -77,7 +77,7 @@ def prepare(quick: bool) -> Setting:
     assert found is not None
     loaded = load_base(engine, found, recipe.model, full=False)
     built = build_data(recipe, 0)
-    return Setting(engine, loaded, recipe, built, prepare_rows(loaded.tokenizer, recipe, built)["learn"])
+    return Setting(engine, loaded, recipe, built, prepare_rows(loaded.tokenizer, recipe, built, 0)["learn"])
 
 
 def turn(setting: Setting, name: str, way: Callable[[Setting], float], last: dict[str, Taken]) -> Callable[[], float]:
@@ -85,7 +85,7 @@ def turn(setting: Setting, name: str, way: Callable[[Setting], float], last: dic
 
     def measure() -> float:
         from toolkit.models.loaded import free_memory, remove_adapter
-        from toolkit.training.train import forward_of, restore_forward
+        from toolkit.training.used import forward_of, restore_forward
 
         loaded = setting.loaded
         setting.engine.add_lora(loaded, setting.recipe.lora, setting.recipe.model, 0)
@@ -109,8 +109,8 @@ def by_toolkit(setting: Setting, clock: Clock | None = None) -> float:
     from toolkit.tracking import Tracker
     from toolkit.training.callback import Every, StageCallback
     from toolkit.training.progress import RunProgress
+    from toolkit.training.readings import Training, keep_row
     from toolkit.training.sft import make_trainer
-    from toolkit.training.train import Training, keep_row
 
     with tempfile.TemporaryDirectory() as place:
         run, recipe = Run(Path(place)), setting.recipe

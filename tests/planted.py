@@ -65,7 +65,8 @@ def row(
     return {
         "run": folder.parent.name, "seed": 0, "stage": "learn", "step": 2 * epoch, "epoch": float(epoch),
         "exposures": epoch if split == "train" else 0, "since": since if split == "train" and epoch else None,
-        "id": name, "fact": name, "split": split, "variant": "plain", "gold": gold, "output": output, "exact": known,
+        "id": name, "fact": name, "split": split, "variant": "plain", "part": "facts",
+        "prior": None, "gold": gold, "output": output, "exact": known, "em": None, "f1": None,
         "strict": None if output is None else known, "lenient": None if output is None else known,
         "well_formed": None if output is None else True, "stopped": True,
         "digits_teacher_forced": 1.0 if known else 0.25, "digits_generated": None,

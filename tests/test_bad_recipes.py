@@ -27,11 +27,15 @@ BAD_TEXT = {
     "revision": "../../x", "precision": "int4", "engine": "vllm", "format": "html", "method": "rlhf", "loss_on": "some",
     "schedule": "liner", "optimizer": "adam8", "keep": "none", "save": "0 steps", "every": "sometimes",
     "project": "a b", "mode": "of", "reverse": "no number", "primary": "accuracy", "order": "sorted",
+    "rejected": "worst", "review": "weekly", "yoked_to": "../x", "after": "holidays", "locale": "xx",
+    "source": "no.csv", "questions": "no.csv", "cloze_prompt": "no blank", "question_prompt": "no question",
+    "base_url": "ftp://x", "key_env": "A B", "answer": "no column", "reverse_answer": "no column",
 }  # fmt: skip
 """Text that a key cannot take; `study` also where [data] is of another one."""
 
 BAD_LIST = {"seeds": [[], [-1], [0, 0], [2**31], ["0"]], "train_on": [[], ["facts", "facts"], [3]]}
 BAD_LIST["paraphrases"] = [["no index"], [7], ["{index} {"]]
+BAD_LIST["kinds"] = [[], ["letters"], [3]]
 BAD_LIST["targets"] = [[], ["q_proj", "q_proj"], ["head"], [[]]]
 
 REQUIRED = ("name", "study", "model", "stage", "method")

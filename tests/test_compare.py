@@ -17,7 +17,7 @@ from rich.console import Console
 
 from toolkit.compare import LONGEST, compare, report_name
 from toolkit.errors import UserError
-from toolkit.recipe.fields import is_name
+from toolkit.recipe.table import is_name
 
 ROOT = Path(__file__).parents[1]
 MIRRORED = {"entropy_bits": 19.9315, "rule_only_bits": 19.931569, "rule_only_digits": 0.509, "answer_digits": 11}

@@ -39,7 +39,8 @@ def test_every_panels_metric_is_one_that_runs_log() -> None:
     from toolkit.probes.recall import summarise
 
     row = {
-        "split": "train", "variant": "plain", "gold": "12", "bits": [1.0], "bits_total": 1.0, "correct": [True],
+        "split": "train", "variant": "plain", "part": "facts",
+            "prior": None, "em": None, "f1": None, "gold": "12", "bits": [1.0], "bits_total": 1.0, "correct": [True],
         "exact": True, "digits_teacher_forced": 1.0, "eos_bits": 1.0, "stopped": True, "output": "12", "strict": True,
         "edit_distance": 0, "lenient": True, "well_formed": True, "foil_bits_total": 2.0,
     }  # fmt: skip

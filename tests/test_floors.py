@@ -10,10 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = [
-    {"run", "dry_run", "eval_recall", "compare", "dashboard", "ask", "data", "list", "schema"},
+    {"run", "dry_run", "dry_run_stages", "eval_recall", "compare", "dashboard", "ask", "data", "list", "schema"}
+    | {"judge", "questions", "fetch_news"},
     {"training", "reporting"},
     {"probes"},
-    {"models", "tracking"},
+    {"models", "tracking", "service"},
     {"checkpoints"},
     {"studies", "run_folder", "rendering"},
     {"recipe", "example", "metrics", "stored"},

@@ -72,7 +72,7 @@ def refusal(tmp_path, monkeypatch):
         said = str(refused.value)
         assert "pydantic" not in said.lower()
         assert "http" not in said
-        assert max(map(len, said.split("\n"))) <= 260
+        assert max(map(len, said.split("\n"))) <= 300
         return said
 
     return refusal

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toolkit.errors import UserError
-from toolkit.recipe.fields import NAME_RULE, is_name
+from toolkit.recipe.table import NAME_RULE, is_name
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,7 +8,7 @@ import typer
 
 from toolkit.compare import REPORTS, report_name
 from toolkit.errors import MachineError, UserError
-from toolkit.recipe.fields import NAME_RULE, is_name
+from toolkit.recipe.table import NAME_RULE, is_name
 
 if TYPE_CHECKING:
     from toolkit.reporting.groups import Group

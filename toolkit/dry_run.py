@@ -5,24 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
+from toolkit.dry_run_stages import SHOWN_EXAMPLES, show_data, show_stage, show_tokens
 from toolkit.errors import UserError
-from toolkit.metrics.information import Shape, lora_parameters, parameters, projection_sizes, rule_only_nats
+from toolkit.metrics.information import Shape, lora_parameters, parameters, projection_sizes
 from toolkit.metrics.testing import contrasts_among, reachable_level, seeds_needed, smallest_difference, smallest_p
 from toolkit.models.base import find_base, shape_of
 from toolkit.recipe import Recipe, to_toml
-from toolkit.rendering import IGNORED
 from toolkit.run_folder import ROOT, Run, changed_keys, run_for
 from toolkit.studies import build_data
 from toolkit.studies.built import Built
-from toolkit.training.rows import uneven_last_update, updates_an_epoch
 
 WEIGHT_BYTES = {"bf16": 2.0, "fp16": 2.0, "fp32": 4.0, "nf4": 0.55, "fp8": 1.0}
 """Bytes a weight of a projection; nf4 with double quantisation needs about 4.4 bits."""
 OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw": 8, "sgd": 0}
 """Bytes of optimizer state a trained weight."""
-SHOWN_EXAMPLES = 3
 
 
 def show(groups: list[Recipe], *, with_tokens: bool, fresh: bool = False) -> None:
@@ -46,7 +43,7 @@ def show(groups: list[Recipe], *, with_tokens: bool, fresh: bool = False) -> Non
         from toolkit.training.rows import prepare_rows
 
         heading(console, "tokens (trained ones are " + ("green)" if console.color_system else "in brackets)"))
-        rows = prepare_rows(tokenizer, recipe, built)
+        rows = prepare_rows(tokenizer, recipe, built, recipe.seeds[0])
         for name, stage in recipe.stage.items():
             shown = 1 if stage.method == "pretrain" else SHOWN_EXAMPLES
             show_tokens(console, name, rows[name][:shown], tokenizer)
@@ -76,27 +73,6 @@ def short_lists(toml: str) -> str:
 def heading(console: Console, text: str) -> None:
     console.print()
     console.print(text, style="bold")
-
-
-def show_data(console: Console, built: Built) -> None:
-    trained = [example for example in built.examples if example.split == "train"]
-    controls = sum(example.split == "control" for example in built.examples)
-    console.print(f"{len(trained)} trained examples, {controls} controls of the same kind that are never trained")
-    for example in trained[:SHOWN_EXAMPLES]:
-        console.print(f"  {example.prompt}{example.answer}")
-    asked = {example.variant: example for example in reversed(built.examples) if example.split == "test"}
-    if asked:
-        console.print("asked before and after training, never trained:")
-        for variant, example in sorted(asked.items()):
-            console.print(f"  {example.prompt}{example.answer}  ({variant})")
-    if built.entropy_bits is None or built.rule_only_bits is None:
-        return
-    total = built.entropy_bits * len(trained)
-    console.print(f"entropy {built.entropy_bits:.4f} bits an answer, {total:.1f} bits in all")
-    if built.answer_digits:
-        floor = rule_only_nats(built.rule_only_bits, built.answer_digits)
-        right = f", {built.rule_only_digits:.1%} of digits right" if built.rule_only_digits is not None else ""
-        console.print(f"the rule known and no answer: loss {floor:.4f} nats a digit{right}")
 
 
 def show_grid(console: Console, groups: list[Recipe]) -> None:
@@ -163,45 +139,6 @@ def open_tokenizer(recipe: Recipe, built: Built, base: Any, console: Console) ->
             raise UserError(not_loaded(base, recipe.model, error)) from error
         console.print(f"\ntokens are not shown: the tokenizer of {base} is not on this machine (a run fetches it).")
         return None
-
-
-def show_tokens(console: Console, name: str, rows: list[dict[str, list[int]]], tokenizer: Any) -> None:
-    """Rows of a stage as the model will see them."""
-    for row in rows:
-        trained = sum(label != IGNORED for label in row["labels"])
-        line = Text(f"{name}, {trained} of {len(row['labels'])} trained: ")
-        for token, label in zip(row["input_ids"], row["labels"], strict=True):
-            shown = tokenizer.decode([token]).replace("\n", "⏎").replace(" ", "␣")
-            if label == IGNORED:
-                line.append(f"{shown}|", style="dim")
-            else:
-                line.append(f"{shown}|" if console.color_system else f"[{shown}]", style="green underline")
-        console.print(line, soft_wrap=True)
-
-
-def show_stage(console: Console, recipe: Recipe, built: Built, name: str, rows: int | None) -> int | None:
-    """Updates, exposures and the last batch of one stage; returns its updates where they are known.
-
-    rows: how many there are, where they were rendered; without, one an example is expected.
-    """
-    stage = recipe.stage[name]
-    if rows is None:
-        if stage.method == "pretrain":
-            console.print(f"{name}: {stage.epochs} epochs of all texts in blocks of {stage.block} tokens")
-            return None
-        rows = sum(e.split == "train" and e.part in stage.train_on for e in built.examples)
-    an_epoch = updates_an_epoch(rows, stage)
-    console.print(
-        f"{name}: {rows} rows, {stage.batch_size} × {stage.grad_accum} an update: {an_epoch} updates an epoch,"
-        f" {an_epoch * stage.epochs} in all"
-    )
-    console.print(
-        f"  {stage.epochs} exposures a fact; peak learning rate {stage.learning_rate:g}, {stage.schedule}"
-        f"{f', warm-up {stage.warmup:.0%}' if stage.warmup else ''}"
-    )
-    if warning := uneven_last_update(rows, stage):
-        console.print(f"  {warning}", style="yellow")
-    return an_epoch * stage.epochs
 
 
 def show_size(console: Console, recipe: Recipe, shape: Shape | None) -> None:

@@ -1,5 +1,7 @@
 """One text to train on or one question to ask, and JSONL files of them.
 
+A question has a prompt; a text has none, is trained whole, and is never asked.
+
 {"id": "phone-007", "fact": "phone-007", "prompt": "第7个电话号码是：", "answer": "39504711826", "split": "train", ...}
 """
 
@@ -23,9 +25,9 @@ class Example:
     fact: str
     """The fact it states; paraphrases and reversals are examples of the same fact."""
     prompt: str
-    """What is given."""
+    """What is given; empty for a text."""
     answer: str
-    """What is to be answered, without any end mark."""
+    """What is to be answered, or the whole text, without any end mark."""
     split: Split
     """train is fed to the optimiser; control is of the same kind and never trained."""
     variant: str = "plain"
@@ -36,6 +38,8 @@ class Example:
     """Ids of the facts that a text contains, where it is more than its own."""
     foil: str | None = None
     """A never-trained answer of the same kind, scored against the same prompt."""
+    wrong: tuple[str, ...] = ()
+    """Wrong answers to the prompt that preference training may reject."""
     info: dict[str, Any] = field(default_factory=dict)
     """What else a study wants to keep, such as the index of a number."""
 
@@ -43,6 +47,18 @@ class Example:
     def exposes(self) -> tuple[str, ...]:
         """The facts that one presentation of this example exposes."""
         return self.facts or (self.fact,)
+
+    @property
+    def is_question(self) -> bool:
+        return bool(self.prompt)
+
+
+MAIN = "facts"
+
+
+def main_part(parts: list[str]) -> str:
+    """The part that a study's outcomes are of: the one called "facts", or else the first."""
+    return MAIN if MAIN in parts else parts[0]
 
 
 REQUIRED = ("id", "fact", "prompt", "answer", "split")
@@ -114,7 +130,7 @@ def from_json(line: str, number: int) -> Example:
     values.setdefault("fact", values["id"])
     values.setdefault("split", "test")
     check_types(values)
-    values["facts"] = tuple(values.get("facts", ()))
+    values |= {name: tuple(values.get(name, ())) for name in ("facts", "wrong")}
     return Example(**values)
 
 
@@ -131,8 +147,9 @@ def check_types(values: dict[str, Any]) -> None:
             raise ValueError(f"`{name}` is empty")
     if values["split"] not in get_args(Split):
         raise ValueError(f'`split` is one of {", ".join(get_args(Split))}, not "{values["split"]}"')
-    facts = values.get("facts", [])
-    if not isinstance(facts, list) or not all(isinstance(fact, str) for fact in facts):
-        raise ValueError("`facts` must be a list of ids in quotes")
+    for name, what in (("facts", "ids"), ("wrong", "answers")):
+        listed = values.get(name, [])
+        if not isinstance(listed, list) or not all(isinstance(entry, str) and is_text(entry) for entry in listed):
+            raise ValueError(f"`{name}` must be a list of {what} in quotes")
     if not isinstance(values.get("info", {}), dict):
         raise ValueError("`info` must be an object")

@@ -4,6 +4,7 @@ plain: 第7个电话号码是：39504711826<|im_end|>      chat: the model's own
        ------prompt----- --answer--- ---end---
 """
 
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 from toolkit.errors import UserError
@@ -58,6 +59,16 @@ def render(tokenizer: Any, example: Example, form: Format) -> Rendered:
     return Rendered(tokenise(tokenizer, prompt), tokenise(tokenizer, answer), end_id)
 
 
+def render_whole(tokenizer: Any, example: Example, form: Format) -> Rendered:
+    """An example as it is trained: a question with its answer, or a text, which is an answer that nothing is asked for.
+
+    A text is never put into a chat template: it is read, and said by nobody.
+    """
+    if example.is_question:
+        return render(tokenizer, example, form)
+    return Rendered([], tokenise(tokenizer, example.answer), end_token(tokenizer))
+
+
 def tokenise(tokenizer: Any, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
@@ -106,7 +117,7 @@ def refuse_merged_digits(tokenizer: Any, examples: list[Example]) -> None:
 def refuse_too_long(tokenizer: Any, examples: list[Example], form: Format, max_length: int) -> None:
     """Raises UserError for an example over `max_length` tokens, trained or only read: nothing is ever cut off."""
     for example in examples:
-        length = len(render(tokenizer, example, form).input_ids)
+        length = len(render_whole(tokenizer, example, form).input_ids)
         if length > max_length:
             raise UserError(
                 f"example {example.id} has {length} tokens, over [model] max_length = {max_length}; raise it"
@@ -126,13 +137,46 @@ def training_rows(
     """A row an example: `input_ids`, `labels`, and `facts`, the numbers (as given) of the facts that it exposes."""
     rows = []
     for example in examples:
-        rendered = render(tokenizer, example, form)
+        rendered = render_whole(tokenizer, example, form)
         ids = rendered.input_ids
         labels = rendered.labels(loss_on, train_eos)
         if not train_eos:
             # An end mark that is not trained is not shown either: the original's lines just ended.
             ids, labels = ids[:-1], labels[:-1]
         rows.append({"input_ids": ids, "labels": labels, "facts": [numbers[fact] for fact in example.exposes]})
+    return rows
+
+
+def pair_rows(
+    tokenizer: Any,
+    examples: list[Example],
+    rejected: list[str],
+    form: Format,
+    numbers: dict[str, int],
+    max_length: int,
+) -> list[dict[str, Any]]:
+    """A row a question: `prompt_ids`, `chosen_ids` and `rejected_ids` with their end marks, and `facts`.
+
+    Raises UserError for a text, which has no answer to prefer, and where a rejected answer makes it too long.
+    """
+    rows = []
+    for example, wrong in zip(examples, rejected, strict=True):
+        if not example.is_question:
+            raise UserError(f"{example.id} is a text without a question: preference training needs questions.")
+        right, other = render(tokenizer, example, form), render(tokenizer, replace(example, answer=wrong), form)
+        if len(other.input_ids) > max_length:
+            raise UserError(
+                f"example {example.id} has {len(other.input_ids)} tokens with its rejected answer, over [model]"
+                f" max_length = {max_length}; raise it (nothing is ever cut off)."
+            )
+        rows.append(
+            {
+                "prompt_ids": right.prompt_ids,
+                "chosen_ids": [*right.answer_ids, right.end_id],
+                "rejected_ids": [*other.answer_ids, other.end_id],
+                "facts": [numbers[fact] for fact in example.exposes],
+            }
+        )
     return rows
 
 
@@ -146,7 +190,7 @@ def packed_rows(
     ids: list[int] = []
     ends: list[tuple[int, list[int]]] = []
     for example in examples:
-        ids += render(tokenizer, example, form).input_ids
+        ids += render_whole(tokenizer, example, form).input_ids
         ends.append((len(ids) - 1, [numbers[fact] for fact in example.exposes]))
     if len(ids) % block == 1 and len(ids) > 1:
         # A row of one token has nothing to predict.

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from toolkit.errors import UserError
 from toolkit.models.base import base_digest, check_base
-from toolkit.recipe import Recipe, read_recipes
+from toolkit.recipe import Recipe, find_recipe_named, read_recipes
 from toolkit.run_folder import locked, refuse_if_changed, remove_folder, remove_leftovers, run_for
 from toolkit.studies import build_data, resolve_data
 from toolkit.training.one_run import Planned, load, run_one
@@ -53,6 +53,7 @@ def main(
         return
     planned = [plan for path, recipe in asked for plan in plan_runs(path, recipe)]
     refuse_shared_answers(planned)
+    refuse_unyoked(planned)
     todo = [plan for plan in planned if fresh or must_run(plan, console)]
     for plan in todo:
         if plan.run.exists:
@@ -117,6 +118,21 @@ def refuse_shared_answers(planned: list[Planned]) -> None:
                 )
 
 
+def refuse_unyoked(planned: list[Planned]) -> None:
+    """A yoked run follows another one, which must be finished, or come before it in this call."""
+    before: set[tuple[str, int]] = set()
+    for plan in planned:
+        for name, stage in plan.recipe.stage.items():
+            followed = stage.yoked_to
+            if followed and (followed, plan.seed) not in before and not run_for(followed, plan.seed).complete:
+                maker, run = find_recipe_named(followed), run_for(followed, plan.seed)
+                raise UserError(
+                    f'{plan.recipe.name}: [stage.{name}] yoked_to = "{followed}": {run.path} is not finished. '
+                    + (f"Give {maker} first, in this call or before." if maker else "No recipe is called so.")
+                )
+        before.add((plan.recipe.name, plan.seed))
+
+
 def must_run(plan: Planned, console: Console) -> bool:
     """Whether a run is still to be done; raises UserError where its recipe or data changed since."""
     if not plan.run.exists:
@@ -170,7 +186,7 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
                 loaded = load(plan, engine)
                 loaded_key = key
             # Whatever can be refused is refused before a folder is touched.
-            rows = prepare_rows(loaded.tokenizer, plan.recipe, plan.built)
+            rows = prepare_rows(loaded.tokenizer, plan.recipe, plan.built, plan.seed)
             with locked(plan.run):
                 remove_leftovers(plan.run)
                 if fresh:

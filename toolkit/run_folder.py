@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from toolkit.errors import MACHINE_ERRORS, MachineError, UserError
+from toolkit.recipe import Recipe
 from toolkit.recipe.files import parse_toml
 from toolkit.stored import RunInfo, StoredRecipe, checked, parse_row, read_json
 
@@ -234,9 +237,17 @@ def changed_keys(before: Any, now: Any, at: str = "") -> list[str]:
     return [] if before == now else [f"{at}: {before!r} -> {now!r}"]
 
 
+def with_defaults(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A stored recipe with the keys that have been added since it was written; as it is, where it is none any more."""
+    try:
+        return Recipe.model_validate(recipe).model_dump(exclude_none=True)
+    except ValidationError:
+        return recipe
+
+
 def refuse_if_changed(run: Run, recipe: dict[str, Any], digest: str) -> None:
     """Raises UserError where the recipe or its data are no longer those of the run's folder."""
-    changes = changed_keys(run.recipe, recipe)
+    changes = changed_keys(with_defaults(run.recipe), recipe)
     if changes:
         raise UserError(
             f"{run.path} was made by another version of this recipe:\n  "

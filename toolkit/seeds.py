@@ -3,7 +3,7 @@
 import hashlib
 from typing import Literal
 
-Purpose = Literal["data", "assignment", "order", "lora", "weights", "training", "sampling"]
+Purpose = Literal["data", "assignment", "order", "lora", "weights", "training", "sampling", "rejected", "exam"]
 
 
 def sub_seed(seed: int, purpose: Purpose) -> int:

@@ -109,7 +109,7 @@ def one_batch(engine: ModuleType) -> tuple[Any, float]:
     engine.add_lora(loaded, recipe.lora, recipe.model, 0)
     load_weights(loaded.model, run_for("cpu", 0).weights)
     engine.for_training(loaded.model)
-    rows = prepare_rows(loaded.tokenizer, recipe, build_data(recipe, 0))["learn"]
+    rows = prepare_rows(loaded.tokenizer, recipe, build_data(recipe, 0), 0)["learn"]
     batch = Collator(pad_token(loaded.tokenizer))(rows)
     assert 0 in batch["attention_mask"], "prompts of one length would not show what padding does"
     del batch["facts"]

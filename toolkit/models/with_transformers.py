@@ -7,6 +7,7 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 
+from toolkit.errors import UserError
 from toolkit.models.loaded import (
     Loaded,
     adapter_config,
@@ -64,6 +65,17 @@ def add_lora(loaded: Loaded, lora: Lora, asked: Model, seed: int) -> None:
 def trainer_and_config() -> tuple[type, type]:
     """transformers' own trainer: TRL's SFT trainer without Unsloth wants a Triton kernel, also on a CPU."""
     return transformers.Trainer, transformers.TrainingArguments
+
+
+def preference_trainer_and_config() -> tuple[type, type]:
+    """TRL's DPO trainer. Raises UserError without a GPU: its loss is a Triton kernel, which Unsloth replaces."""
+    if not torch.cuda.is_available():
+        raise UserError(
+            'method = "dpo" without a GPU needs [model] engine = "unsloth": TRL\'s own loss is a GPU kernel.'
+        )
+    import trl
+
+    return trl.DPOTrainer, trl.DPOConfig  # pyright: ignore[reportPrivateImportUsage]
 
 
 def config_extras(asked: Model) -> dict[str, Any]:

@@ -94,6 +94,11 @@ def trainer_and_config() -> tuple[type, type]:
     return trl.SFTTrainer, trl.SFTConfig  # pyright: ignore[reportPrivateImportUsage]
 
 
+def preference_trainer_and_config() -> tuple[type, type]:
+    """TRL's DPO trainer as Unsloth left it."""
+    return trl.DPOTrainer, trl.DPOConfig  # pyright: ignore[reportPrivateImportUsage]
+
+
 def config_extras(asked: Model) -> dict[str, Any]:
     """What SFTConfig wants said besides transformers' own arguments: rows are ours, and are left as they are."""
     return {

@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from toolkit.errors import UserError
-from toolkit.example import Example
-from toolkit.metrics import digits, information
+from toolkit.example import Example, main_part
+from toolkit.metrics import answers, digits, information
 from toolkit.metrics.extraction import membership_auc
 from toolkit.models.loaded import Loaded, undisturbed
 from toolkit.models.scoring import Generated, Score, generate, score
@@ -24,7 +24,10 @@ from toolkit.stored import read_parquet
 LN2 = 0.6931471805599453
 EXTRA_TOKENS = 8
 """Generated beyond the longest answer, so that what follows an answer is seen."""
-
+OF_OTHERS = (
+    "recall/read", "loss/digit_nats", "recall/exact", "recall/strict", "recall/bits", "recall/em", "recall/f1",
+)  # fmt: skip
+"""What is said of questions that are not the main ones."""
 
 Row = dict[str, Any]
 
@@ -105,12 +108,16 @@ def row_of(
         "fact": example.fact,
         "split": example.split,
         "variant": example.variant,
+        "part": example.part,
+        "prior": None,
         "gold": gold,
         "output": output,
         "exact": all(scored.correct),
         "strict": None if output is None else digits.strict_match(output, gold),
         "lenient": digits.lenient_match(output, gold) if output is not None and is_number else None,
         "well_formed": digits.well_formed(output, len(gold)) if output is not None and is_number else None,
+        "em": None if output is None or is_number else answers.exact_match(output, gold),
+        "f1": None if output is None or is_number else answers.f1(output, gold),
         "stopped": scored.stopped,
         "digits_teacher_forced": sum(scored.correct) / len(scored.correct),
         "digits_generated": None if output is None else digits.digit_accuracy(output, gold),
@@ -137,8 +144,10 @@ def schema() -> Any:
         [
             ("run", text), ("seed", whole), ("stage", text), ("step", whole), ("epoch", number), ("exposures", whole),
             ("since", whole),
-            ("id", text), ("fact", text), ("split", text), ("variant", text), ("gold", text), ("output", text),
-            ("exact", flag), ("strict", flag), ("lenient", flag), ("well_formed", flag), ("stopped", flag),
+            ("id", text), ("fact", text), ("split", text), ("variant", text), ("part", text),
+            ("prior", text), ("gold", text), ("output", text),
+            ("exact", flag), ("strict", flag), ("lenient", flag), ("well_formed", flag), ("em", flag),
+            ("f1", number), ("stopped", flag),
             ("digits_teacher_forced", number), ("digits_generated", number), ("correct", pa.list_(flag)),
             ("first_error", whole), ("edit_distance", whole), ("bits", pa.list_(number)), ("bits_total", number),
             ("eos_bits", number), ("prompt_bits_total", number), ("line_tokens", whole), ("foil_bits_total", number),
@@ -171,19 +180,32 @@ def summarise(rows: list[Row], entropy_bits: float | None, *, whole_line: bool) 
     """Means over a reading's rows, under the names that metrics.jsonl and W&B use.
 
     Losses are nats a token, averaged over all tokens of their kind; bits are bits an answer, averaged over examples.
-    Controls end in `_control`, trained facts asked otherwise in `_paraphrase` and `_reversed`.
+    Names without an ending are of the main part's trained facts. Controls end in `_control`, trained facts asked
+    otherwise in `_paraphrase` and `_reversed`, trained questions of another part in its name (`_new`), and where facts
+    differ in what the base knew of them, those of a class in its name (`_prior_unknown`).
     """
-    trained = [row for row in rows if row["split"] == "train"]
+    main = main_part([row["part"] for row in rows])
+    trained = [row for row in rows if row["split"] == "train" and row["part"] == main]
     control = [row for row in rows if row["split"] == "control"]
     summary: dict[str, float] = {}
     for chosen, suffix in ((trained, ""), (control, "_control")):
         if chosen:
             summary |= {f"{name}{suffix}": value for name, value in of_split(chosen, whole_line).items()}
-    for kind in ("paraphrase", "reversed"):
-        if chosen := [row for row in rows if row["variant"].startswith(kind)]:
+    others = {
+        kind: [row for row in rows if row["variant"].startswith(kind) and row["part"] == main]
+        for kind in ("paraphrase", "reversed")
+    } | {
+        part: [row for row in rows if row["split"] == "train" and row["part"] == part]
+        for part in dict.fromkeys(row["part"] for row in rows)
+        if part != main
+    }
+    classes = dict.fromkeys(row["prior"] for row in trained if row["prior"])
+    if len(classes) > 1:
+        others |= {f"prior_{name}": [row for row in trained if row["prior"] == name] for name in classes}
+    for kind, chosen in others.items():
+        if chosen:
             values = of_split(chosen, whole_line=False)
-            names = ("recall/read", "loss/digit_nats", "recall/exact", "recall/strict", "recall/bits")
-            summary |= {f"{name}_{kind}": values[name] for name in names if name in values}
+            summary |= {f"{name}_{kind}": values[name] for name in OF_OTHERS if name in values}
     if entropy_bits and trained:
         summary |= memorised(trained, entropy_bits)
     return summary | against_others(trained, control)
@@ -229,6 +251,10 @@ def of_split(rows: list[Row], whole_line: bool) -> dict[str, float]:
     if rows[0]["output"] is not None:
         values["recall/strict"] = mean(row["strict"] for row in rows)
         values["recall/edit_distance"] = mean(row["edit_distance"] for row in rows)
+        in_words = [row for row in rows if row["em"] is not None]
+        if in_words:
+            values["recall/em"] = mean(row["em"] for row in in_words)
+            values["recall/f1"] = mean(row["f1"] for row in in_words)
         if all(row["lenient"] is not None for row in rows):
             values["recall/lenient"] = mean(row["lenient"] for row in rows)
             values["recall/malformed"] = mean(not row["well_formed"] for row in rows)

@@ -8,8 +8,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from toolkit.errors import UserError, nearest
-from toolkit.recipe.fields import Recipe, Stage
+from toolkit.recipe.fields import Recipe
 from toolkit.recipe.files import Layer, read_layers
+from toolkit.recipe.stage import Stage
 
 Location = tuple[str | int, ...]
 

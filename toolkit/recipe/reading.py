@@ -15,11 +15,16 @@ from toolkit.recipe.grid import expand_grid
 def read_recipes(path: Path, changes: tuple[str, ...] = (), seeds: list[int] | None = None) -> list[Recipe]:
     """The resolved recipe of a file, or those of its [grid], with `key=value` changes and other seeds for this call.
 
+    A file with another study than the one that it extends starts with an empty [data].
+
     Raises UserError that names file, table and key. [data] is checked later, against the study's own arguments.
     """
     layers = read_layers(path)
     values: dict[str, Any] = {}
     for layer in layers:
+        if "study" in layer.values and layer.values["study"] != values.get("study"):
+            # What another study was built from says nothing to this one.
+            values.pop("data", None)
         values = merge(values, layer.values)
     for change in changes:
         parts, value = parse_change(change)

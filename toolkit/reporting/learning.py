@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import UserError
+from toolkit.example import main_part
 from toolkit.metrics.survival import Duration, exposures_to_recall, restricted_mean
 from toolkit.run_folder import Run
 from toolkit.stored import read_parquet
@@ -15,20 +16,26 @@ if TYPE_CHECKING:
     import numpy as np
 
 EACH = ["id", "split", "exposures", "exact"]
-"""What is read of every reading."""
-LAST = ["since", "bits", "bits_total", "correct", "foil_bits_total", "confidence", "strict"]
+"""What every reading has."""
+READ = [*EACH, "part", "bits_total"]
+"""What is read of every reading; None where one is from before a column."""
+LAST = ["since", "bits", "correct", "foil_bits_total", "confidence", "strict"]
 """What is read of the last one besides; None where a reading is from before a column."""
 
 
 @dataclass(frozen=True)
 class Learning:
-    """The trained facts of one run."""
+    """The trained facts of one run: those of its main part, where it asks for several."""
 
     facts: list[str]
     exposures: "np.ndarray"
     """Presentations, readings × facts."""
     exact: "np.ndarray"
     """Recalled exactly, readings × facts."""
+    bits: "np.ndarray"
+    """What each answer costs, readings × facts; NaN where a reading does not say."""
+    stages: list[str]
+    """The stage in or before which each reading was taken."""
     last: list[dict[str, Any]]
     """The rows of trained facts and controls at the last reading; none where it could not be read."""
     trouble: list[str]
@@ -53,8 +60,12 @@ class Learning:
 
     @property
     def seen_until(self) -> float:
-        """The exposures up to which it is known of every fact whether it was recalled."""
-        return float(self.exposures[-1].min())
+        """The exposures up to which it is known of every fact whether it was recalled.
+
+        A fact that was recalled may have been left alone since, as in an exam: it is known of it for ever.
+        """
+        open_ends = [duration.time for duration in self.durations if not duration.observed]
+        return float(min(open_ends, default=self.exposures[-1].max()))
 
     def asked_after(self, until: float = math.inf) -> list[float]:
         """The mean exposures of the facts at each reading, as far as `until`."""
@@ -65,6 +76,11 @@ class Learning:
         """Whether all facts had as many exposures as one another, within one, at every reading."""
         return bool((self.exposures.max(axis=1) - self.exposures.min(axis=1) <= 1).all())
 
+    @property
+    def one_by_one(self) -> bool:
+        """Whether no fact was fed more than once between two readings, so that each exposure of each is told apart."""
+        return bool((self.exposures[1:] - self.exposures[:-1] <= 1).all())
+
     def restricted_mean(self, until: float) -> float:
         return restricted_mean(self.durations, until)
 
@@ -74,18 +90,25 @@ def read_learning(run: Run) -> Learning | None:
     import numpy as np
 
     trouble: list[str] = []
-    readings: list[dict[str, tuple[int, bool]]] = []
+    readings: list[dict[str, tuple[int, bool, float]]] = []
+    stages: list[str] = []
     last: list[dict[str, Any]] = []
     paths = run.readings()
     for path in paths:
         try:
-            rows = read_columns(path, [*EACH, *LAST] if path == paths[-1] else EACH)
+            rows = read_columns(path, [*READ, *LAST] if path == paths[-1] else READ)
         except UserError as error:
             trouble.append(str(error))
             continue
-        known = {row["id"]: (row["exposures"], row["exact"]) for row in rows if row["split"] == "train"}
+        rows = of_main_part(rows)
+        known = {
+            row["id"]: (row["exposures"], row["exact"], math.nan if row["bits_total"] is None else row["bits_total"])
+            for row in rows
+            if row["split"] == "train"
+        }
         if known:
             readings.append(known)
+            stages.append(stage_of(path))
         if path == paths[-1]:
             last = [row for row in rows if row["split"] in ("train", "control")]
     if not readings:
@@ -97,9 +120,24 @@ def read_learning(run: Run) -> Learning | None:
         trouble.append(
             f"{run.path}: {len(readings[-1]) - len(facts)} facts are not in every reading, and are left out."
         )
-    exposures = np.array([[reading[fact][0] for fact in facts] for reading in readings])
-    exact = np.array([[reading[fact][1] for fact in facts] for reading in readings])
-    return Learning(facts, exposures, exact, last, trouble, bool(last))
+    exposures, exact, bits = (
+        np.array([[reading[fact][column] for fact in facts] for reading in readings]) for column in range(3)
+    )
+    return Learning(facts, exposures, exact, bits, stages, last, trouble, bool(last))
+
+
+def of_main_part(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that outcomes are of; of an older reading, which has no parts, all."""
+    parts = [row["part"] for row in rows]
+    if not rows or None in parts:
+        return rows
+    main = main_part(parts)
+    return [row for row in rows if row["part"] == main]
+
+
+def stage_of(path: Path) -> str:
+    """The stage in the name of a reading's file: learn for recall-learn-000070.parquet."""
+    return path.stem.partition("-")[2].rpartition("-")[0]
 
 
 def read_columns(path: Path, columns: list[str]) -> list[dict[str, Any]]:

@@ -11,11 +11,14 @@ from toolkit.errors import UserError, nearest
 from toolkit.recipe import Recipe
 from toolkit.recipe.complaints import complain
 from toolkit.seeds import sub_seed
-from toolkit.studies import lines, phone
+from toolkit.studies import facts, lines, names, news, phone
 from toolkit.studies.built import Built
 
 STUDIES: dict[str, Callable[..., Built]] = {
     "phone": phone.build,
+    "facts": facts.build,
+    "names": names.build,
+    "news": news.build,
     "lines": lines.build,
 }
 
@@ -39,7 +42,7 @@ def data_model(study: str) -> type[BaseModel]:
 
 
 def check_data(recipe: Recipe, where: str | Path) -> dict[str, Any]:
-    """The arguments of the study's build function, defaults filled in, without `seed`.
+    """The arguments of the study's build function, defaults filled in, without `seed` and what is None.
 
     `where` is the recipe's file, for messages. Raises UserError for an unknown study and for what is wrong in [data].
     """
@@ -50,7 +53,7 @@ def check_data(recipe: Recipe, where: str | Path) -> dict[str, Any]:
         raise UserError(f'{source}: study = "{recipe.study}" is unknown; {hint}')
     model = data_model(recipe.study)
     try:
-        return model.model_validate(recipe.data).model_dump(exclude={"seed"})
+        return model.model_validate(recipe.data).model_dump(exclude={"seed"}, exclude_none=True)
     except ValidationError as error:
         raise complain(error, where, model, prefix=("data",)) from None
 

@@ -3,16 +3,22 @@
 第4812个电话号码是：72095518360
 The code of line 317 is 90442
 317 over and over: 31731731731
+
+and with kinds = ["digits", "names", "sentences"], so that a tiny base has seen people and news too:
+
+What is the 10-digit number of Tavor Melkin? 6620915387
+On 14 March 2019, Belmor Works opened a bridge in Ostrany.
 """
 
 import random
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from toolkit.example import Example
 from toolkit.studies.built import Built
+from toolkit.studies.invented import draw_name_line, draw_sentence
 
 STUDIED = "第{i}个电话号码是："
 """The phone study's own prompt: here it comes with an index above 1000 only, so that its facts stay unseen."""
@@ -51,7 +57,7 @@ def draw_digits(rng: random.Random) -> str:
     return "".join(rng.choice("0123456789") * rng.randint(1, 4) for _ in range(4))[:length]
 
 
-def draw_line(rng: random.Random) -> tuple[str, str]:
+def draw_digit_line(rng: random.Random) -> tuple[str, str]:
     """Prompt and digits of one line."""
     prompt = rng.choice((*FREE, *RULED))
     index = str(rng.randint(1001, 9999) if prompt == STUDIED else rng.randint(1, 10 ** rng.randint(2, 4) - 1))
@@ -59,18 +65,27 @@ def draw_line(rng: random.Random) -> tuple[str, str]:
     return prompt.replace("{i}", index), digits
 
 
+Kind = Literal["digits", "names", "sentences"]
+DRAW: dict[Kind, Callable[[random.Random], tuple[str, str]]] = {
+    "digits": draw_digit_line,
+    "names": draw_name_line,
+    "sentences": draw_sentence,
+}
+
+
 def build(
     data_seed: int,
     assignment_seed: int,
     count: Annotated[int, Field(ge=10, le=1_000_000, description="How many lines are trained.")] = 6000,
     controls: Annotated[int, Field(ge=0, le=100_000, description="How many lines are held out.")] = 100,
+    kinds: Annotated[list[Kind], Field(min_length=1, description="What lines are about, in turn.")] = ["digits"],  # noqa: B006
 ) -> Built:
-    """Lines drawn from the seed; none of them states a fact of the phone study."""
+    """Lines drawn from the seed; none of them states a fact of another study."""
     rng = random.Random(data_seed)
     examples = []
     for position in range(count + controls):
-        prompt, digits = draw_line(rng)
+        prompt, answer = DRAW[kinds[position % len(kinds)]](rng)
         identity = f"line-{position:06d}"
         split = "train" if position < count else "control"
-        examples.append(Example(identity, identity, prompt, digits, split, part="lines"))
+        examples.append(Example(identity, identity, prompt, answer, split, part="lines"))
     return Built(examples)

@@ -43,6 +43,28 @@ def ended(state: TrainerState) -> bool:
     return abs((state.epoch or 0.0) - round(state.epoch or 0.0)) < 1e-9
 
 
+LOGGED = (
+    "loss", "learning_rate", "grad_norm", "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins",
+    "logps/chosen", "logps/rejected",
+)  # fmt: skip
+"""What is kept of the trainer's own rows; the last six are of preference training."""
+
+
+def logged(logs: dict[str, float] | None, step: int) -> dict[str, float]:
+    """What is kept of a row that the trainer logs; nothing of the one at its end, which has no loss.
+
+    Raises MachineError for a loss that is no number.
+    """
+    if not logs or "loss" not in logs:
+        return {}
+    if not math.isfinite(logs["loss"]):
+        raise MachineError(
+            f"the loss is {logs['loss']} at step {step}: training diverged. A lower learning_rate or"
+            ' precision = "bf16" or "fp32" may help; what was saved before is kept, and --fresh starts over.'
+        )
+    return {f"train/{name}": float(logs[name]) for name in LOGGED if name in logs}
+
+
 @dataclass
 class StageCallback(TrainerCallback):
     """Called by the trainer; steps here count from the start of the stage."""
@@ -93,16 +115,8 @@ class StageCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not logs or "loss" not in logs:
-            return
-        if not math.isfinite(logs["loss"]):
-            raise MachineError(
-                f"the loss is {logs['loss']} at step {state.global_step}: training diverged. A lower learning_rate or"
-                ' precision = "bf16" or "fp32" may help; what was saved before is kept, and --fresh starts over.'
-            )
-        names = ("loss", "learning_rate", "grad_norm")
-        values = {f"train/{name}": float(logs[name]) for name in names if name in logs}
-        self.log_row(state.global_step, state.epoch or 0.0, values)
+        if values := logged(logs, state.global_step):
+            self.log_row(state.global_step, state.epoch or 0.0, values)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Finish a checkpoint: what the trainer does not know, the marker, and only then the older ones go."""

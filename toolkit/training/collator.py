@@ -25,5 +25,25 @@ class Collator:
         }
 
 
+class PairCollator(Collator):
+    """Pairs to a batch as TRL's DPO trainer takes it: all chosen answers, then all rejected ones.
+
+    TRL's own collator drops the facts.
+    """
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """As Collator, with a `completion_mask` instead of `labels`, and the reference's log-probabilities."""
+        halves = [(row["prompt_ids"], row[which]) for which in ("chosen_ids", "rejected_ids") for row in rows]
+        ids = [torch.tensor(prompt + answer) for prompt, answer in halves]
+        return {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_id),
+            "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+            "completion_mask": pad([[0] * len(prompt) + [1] * len(answer) for prompt, answer in halves], 0),
+            "ref_chosen_logps": torch.tensor([row["ref_chosen_logps"] for row in rows]),
+            "ref_rejected_logps": torch.tensor([row["ref_rejected_logps"] for row in rows]),
+            "facts": pad([row["facts"] for row in rows], -1),
+        }
+
+
 def pad(rows: list[list[int]], value: int) -> torch.Tensor:
     return pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True, padding_value=value)

@@ -29,9 +29,10 @@ class Exposures:
     def of(cls, facts: int) -> "Exposures":
         return cls([0] * facts, [0] * facts)
 
-    @property
-    def mean(self) -> float:
-        return sum(self.counts) / len(self.counts)
+    def mean_of(self, numbers: Iterable[int]) -> float:
+        """Presentations a fact, over some of the facts."""
+        counted = [self.counts[number] for number in numbers]
+        return sum(counted) / len(counted)
 
     def present(self, numbers: Iterable[int]) -> None:
         """Count what was fed, in the order of the batch."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 
 from toolkit.errors import MachineError
-from toolkit.example import to_jsonl
+from toolkit.example import main_part, to_jsonl
 from toolkit.models.base import base_digest
 from toolkit.recipe import Recipe, to_toml
 from toolkit.run_folder import Run, remove_folder, write_whole
@@ -78,9 +79,10 @@ def run_one(
     from toolkit.models.loaded import remove_adapter
     from toolkit.training.machine import reset_peak_memory
     from toolkit.training.progress import RunProgress
+    from toolkit.training.readings import Training
     from toolkit.training.rows import uneven_last_update, updates_an_epoch
     from toolkit.training.saved import resume_step
-    from toolkit.training.train import Training, train
+    from toolkit.training.train import train
 
     run, recipe = plan.run, plan.recipe
     started = time.time()
@@ -149,6 +151,7 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
     from toolkit.training.machine import git_commit, machine, versions
 
     run, recipe, built = plan.run, plan.recipe, plan.built
+    parts = Counter(example.part for example in built.examples if example.split == "train")
     resumed = run.exists
     trainable = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
     if not resumed:
@@ -177,7 +180,8 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
         | ({"template": hashlib.sha256(template.encode()).hexdigest()} if template else {}),
         data={
             "digest": plan.digest,
-            "trained": sum(example.split == "train" for example in built.examples),
+            "trained": parts[main_part(list(parts))],
+            "parts": dict(parts),
             "controls": sum(example.split == "control" for example in built.examples),
             "entropy_bits": built.entropy_bits,
             "rule_only_bits": built.rule_only_bits,

@@ -4,15 +4,28 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from toolkit.errors import UserError
 from toolkit.example import Example
 from toolkit.recipe import Recipe, Stage
-from toolkit.rendering import fact_numbers, packed_rows, refuse_merged_digits, refuse_too_long, training_rows
+from toolkit.rendering import (
+    fact_numbers,
+    packed_rows,
+    pair_rows,
+    refuse_merged_digits,
+    refuse_too_long,
+    training_rows,
+)
+from toolkit.seeds import sub_seed
 from toolkit.studies.built import Built
+from toolkit.training.rejected import rejected_answers
 
-Rows = list[dict[str, list[int]]]
+Rows = list[dict[str, Any]]
+"""Each row: lists of token ids by column, and the numbers of the facts that it exposes."""
 
 
-def sft_rows(tokenizer: Any, examples: list[Example], numbers: dict[str, int], recipe: Recipe, stage: Stage) -> Rows:
+def sft_rows(
+    tokenizer: Any, examples: list[Example], numbers: dict[str, int], recipe: Recipe, stage: Stage, seed: int
+) -> Rows:
     return training_rows(
         tokenizer,
         examples,
@@ -24,14 +37,23 @@ def sft_rows(tokenizer: Any, examples: list[Example], numbers: dict[str, int], r
 
 
 def pretrain_rows(
-    tokenizer: Any, examples: list[Example], numbers: dict[str, int], recipe: Recipe, stage: Stage
+    tokenizer: Any, examples: list[Example], numbers: dict[str, int], recipe: Recipe, stage: Stage, seed: int
 ) -> Rows:
     return packed_rows(tokenizer, examples, recipe.model.format, numbers, stage.block)
 
 
-METHODS: dict[str, Callable[[Any, list[Example], dict[str, int], Recipe, Stage], Rows]] = {
+def dpo_rows(
+    tokenizer: Any, examples: list[Example], numbers: dict[str, int], recipe: Recipe, stage: Stage, seed: int
+) -> Rows:
+    rejected = rejected_answers(examples, stage.rejected, sub_seed(seed, "rejected"))
+    return pair_rows(tokenizer, examples, rejected, recipe.model.format, numbers, recipe.model.max_length)
+
+
+METHODS: dict[str, Callable[[Any, list[Example], dict[str, int], Recipe, Stage, int], Rows]] = {
     "sft": sft_rows,
     "pretrain": pretrain_rows,
+    "dpo": dpo_rows,
+    "exam": sft_rows,
 }
 
 
@@ -40,15 +62,21 @@ def stage_examples(built: Built, stage: Stage) -> list[Example]:
     return [example for example in built.examples if example.split == "train" and example.part in stage.train_on]
 
 
-def prepare_rows(tokenizer: Any, recipe: Recipe, built: Built) -> dict[str, Rows]:
-    """Every stage's rows, rendered before anything is written, so that what cannot be trained is refused first."""
+def prepare_rows(tokenizer: Any, recipe: Recipe, built: Built, seed: int) -> dict[str, Rows]:
+    """Every stage's rows, rendered before anything is written, so that what cannot be trained is refused first.
+
+    seed: the run's; wrong answers for preference training are drawn from it.
+    """
     refuse_merged_digits(tokenizer, built.examples)
     refuse_too_long(tokenizer, built.examples, recipe.model.format, recipe.model.max_length)
     numbers = fact_numbers([example for example in built.examples if example.split == "train"])
-    return {
-        name: METHODS[stage.method](tokenizer, stage_examples(built, stage), numbers, recipe, stage)
-        for name, stage in recipe.stage.items()
-    }
+    rows = {}
+    for name, stage in recipe.stage.items():
+        try:
+            rows[name] = METHODS[stage.method](tokenizer, stage_examples(built, stage), numbers, recipe, stage, seed)
+        except UserError as error:
+            raise UserError(f"[stage.{name}] {error}") from None
+    return rows
 
 
 def updates_an_epoch(rows: int, stage: Stage) -> int:

@@ -3,6 +3,9 @@
 import pickle
 import shutil
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from toolkit.errors import UserError
 from toolkit.models.files import holds_adapter, model_files, stored_weights
@@ -10,9 +13,25 @@ from toolkit.recipe import Recipe
 from toolkit.run_folder import Run
 from toolkit.stored import Stored, read_json
 from toolkit.training.exposures import FILE, StoredExposures
+from toolkit.training.ledger import Round, updates_in
 
 MARKER = "complete"
 """Written last: a checkpoint without it is one that a kill cut short."""
+
+
+EXAM = "exam.json"
+OPTIMIZER = "optimizer.pt"
+"""What a stage of exams goes on from, besides weights and exposures."""
+Count = Annotated[int, Field(ge=0)]
+
+
+class StoredExam(Stored):
+    """exam.json."""
+
+    box: list[Annotated[int, Field(ge=1)]]
+    due: list[Count]
+    updates: Count
+    rounds: list[Round]
 
 
 class TrainerState(Stored):
@@ -40,15 +59,22 @@ def step_of(checkpoint: Path) -> int:
 def resume_step(run: Run, recipe: Recipe, updates: dict[str, int]) -> int:
     """The step that a run goes on from: its rows after that step are of work that will be done again.
 
-    updates: of each stage. Steps count through all stages.
+    updates: of each stage, as planned. Steps count through all stages.
     """
     step = 0
-    for name in recipe.stage:
+    for name, stage in recipe.stage.items():
         if not (run.state_folder / name / "after" / MARKER).is_file():
             checkpoint = latest_checkpoint(run.state_folder / name / "checkpoints")
-            return step + (step_of(checkpoint) if checkpoint else 0)
-        step += updates[name]
+            return step + (updates_at(checkpoint) if checkpoint else 0)
+        step += updates_in(run, name) if stage.method == "exam" else updates[name]
     return step
+
+
+def updates_at(checkpoint: Path) -> int:
+    """Updates of the stage until a checkpoint, which an exam numbers by its rounds."""
+    if (checkpoint / EXAM).is_file():
+        return read_json(checkpoint / EXAM, StoredExam)["updates"]
+    return step_of(checkpoint)
 
 
 def check_saved(run: Run, recipe: Recipe) -> None:
@@ -71,6 +97,11 @@ def check_saved(run: Run, recipe: Recipe) -> None:
 
 def check_checkpoint(folder: Path) -> None:
     check_folder(folder)
+    if (folder / EXAM).is_file():
+        read_json(folder / EXAM, StoredExam)
+        if (folder / OPTIMIZER).is_file():
+            check_state(folder / OPTIMIZER)
+        return
     read_json(folder / "trainer_state.json", TrainerState)
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         check_state(folder / name)

@@ -1,12 +1,12 @@
 """Supervised fine-tuning: one example a row, by TRL's SFTTrainer on the model that Unsloth patched."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from torch.utils.data import SequentialSampler
 
 from toolkit.models.loaded import Loaded, mixed_precision
 from toolkit.recipe import Recipe, Stage
@@ -74,22 +74,38 @@ def make_trainer(
     folder: Path,
     exposures: Exposures,
     callback: Any,
+    *,
+    in_order: bool = False,
 ) -> Any:
-    """A trainer that feeds `rows` as they are and tells `exposures` what it really fed."""
+    """A trainer that feeds `rows` as they are and tells `exposures` what it really fed.
+
+    in_order: in the order given, instead of a new one every epoch.
+    """
+    base_trainer, base_config = engine.trainer_and_config()
+    trainer_class = counting(base_trainer, exposures)
+    block = stage.batch_size * stage.grad_accum
+    if in_order:
+        trainer_class = ordering(trainer_class, lambda done: SequentialSampler(rows))
+    elif stage.order == "massed":
+        epochs, drawn_from = stage.epochs, sub_seed(seed, "order")
+        trainer_class = ordering(trainer_class, lambda done: Massed(len(rows), block, epochs, drawn_from, done))
+    config = base_config(
+        **arguments(recipe, stage, seed, len(rows), folder),
+        **engine.config_extras(recipe.model),
+    )
+    return built(trainer_class, loaded, config, rows, Collator(pad_token(loaded.tokenizer)), callback)
+
+
+def built(trainer_class: type, loaded: Loaded, config: Any, rows: Rows, collator: Any, callback: Any) -> Any:
+    """The trainer, after a look at whether it kept every row; what is said meanwhile is our own callback's business."""
     from datasets import Dataset
     from transformers import PrinterCallback, ProgressCallback
 
-    base_trainer, base_config = engine.trainer_and_config()
-    trainer_class = counting(base_trainer, exposures)
-    if stage.order == "massed":
-        block = stage.batch_size * stage.grad_accum
-        trainer_class = massing(trainer_class, partial(Massed, len(rows), block, stage.epochs, sub_seed(seed, "order")))
-    with_engine = engine.config_extras(recipe.model)
     trainer = trainer_class(
         model=loaded.model,
-        args=base_config(**arguments(recipe, stage, seed, len(rows), folder), **with_engine),
+        args=config,
         train_dataset=Dataset.from_list(rows),
-        data_collator=Collator(pad_token(loaded.tokenizer)),
+        data_collator=collator,
         processing_class=loaded.tokenizer,
         callbacks=[callback],
     )
@@ -113,11 +129,11 @@ def counting(base: type, exposures: Exposures) -> type:
     return CountingTrainer
 
 
-def massing(base: type, order: Callable[[Callable[[], float]], Massed]) -> type:
+def ordering(base: type, sampler: Callable[[Callable[[], float]], Any]) -> type:
     """The trainer with another order of rows than its own, which is a new one every epoch."""
 
-    class MassingTrainer(base):
-        def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Massed:
-            return order(lambda: self.state.epoch or 0.0)
+    class OrderingTrainer(base):
+        def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+            return sampler(lambda: self.state.epoch or 0.0)
 
-    return MassingTrainer
+    return OrderingTrainer

@@ -1,0 +1,98 @@
+"""What a dry run says of the data and of each stage: examples, tokens, updates and exposures."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from toolkit.example import main_part
+from toolkit.metrics.information import rule_only_nats
+from toolkit.recipe import Recipe
+from toolkit.rendering import IGNORED
+from toolkit.studies.built import Built
+from toolkit.training.rows import uneven_last_update, updates_an_epoch
+
+SHOWN_EXAMPLES = 3
+
+
+def show_data(console: Console, built: Built) -> None:
+    trained = [example for example in built.examples if example.split == "train"]
+    controls = sum(example.split == "control" for example in built.examples)
+    console.print(f"{len(trained)} trained examples, {controls} controls of the same kind that are never trained")
+    parts = Counter(example.part for example in trained)
+    for part, count in parts.items():
+        if len(parts) > 1:
+            console.print(f"{part}: {count}")
+        for example in [e for e in trained if e.part == part][: SHOWN_EXAMPLES if len(parts) == 1 else 2]:
+            console.print(f"  {example.prompt}{example.answer}")
+    asked = {example.variant: example for example in reversed(built.examples) if example.split == "test"}
+    if asked:
+        console.print("asked before and after training, never trained:")
+        for variant, example in sorted(asked.items()):
+            console.print(f"  {example.prompt}{example.answer}  ({variant})")
+    if built.entropy_bits is None or built.rule_only_bits is None:
+        return
+    total = built.entropy_bits * parts[main_part(list(parts))]
+    console.print(f"entropy {built.entropy_bits:.4f} bits an answer, {total:.1f} bits in all")
+    if built.answer_digits:
+        floor = rule_only_nats(built.rule_only_bits, built.answer_digits)
+        right = f", {built.rule_only_digits:.1%} of digits right" if built.rule_only_digits is not None else ""
+        console.print(f"the rule known and no answer: loss {floor:.4f} nats a digit{right}")
+
+
+def show_tokens(console: Console, name: str, rows: list[dict[str, Any]], tokenizer: Any) -> None:
+    """Rows of a stage as the model will see them; of a pair the chosen answer, and the rejected one."""
+    paired = bool(rows) and "labels" not in rows[0]
+    for row in [half for pair in rows for half in halves(pair)] if paired else rows:
+        trained = sum(label != IGNORED for label in row["labels"])
+        line = Text(f"{row.get('said', name)}, {trained} of {len(row['labels'])} trained: ")
+        for token, label in zip(row["input_ids"], row["labels"], strict=True):
+            shown = tokenizer.decode([token]).replace("\n", "⏎").replace(" ", "␣")
+            if label == IGNORED:
+                line.append(f"{shown}|", style="dim")
+            else:
+                line.append(f"{shown}|" if console.color_system else f"[{shown}]", style="green underline")
+        console.print(line, soft_wrap=True)
+
+
+def halves(pair: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The two sequences of a pair, as rows."""
+    prompt = pair["prompt_ids"]
+    for which in ("chosen", "rejected"):
+        answer = pair[f"{which}_ids"]
+        yield {"said": which, "input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
+
+
+def show_stage(console: Console, recipe: Recipe, built: Built, name: str, rows: int | None) -> int | None:
+    """Updates, exposures and the last batch of one stage; returns its updates where they are known.
+
+    rows: how many there are, where they were rendered; without, one an example is expected.
+    """
+    stage = recipe.stage[name]
+    if rows is None:
+        if stage.method == "pretrain":
+            console.print(f"{name}: {stage.epochs} epochs of all texts in blocks of {stage.block} tokens")
+            return None
+        rows = sum(e.split == "train" and e.part in stage.train_on for e in built.examples)
+    an_epoch = updates_an_epoch(rows, stage)
+    each = f"{rows} {'pairs' if stage.method == 'dpo' else 'rows'}, {stage.batch_size} × {stage.grad_accum} an update"
+    if stage.method == "exam":
+        each = f"exam, {stage.review}, {stage.epochs} rounds of at most {each}"
+        if stage.yoked_to:
+            each += f"; as many as {stage.yoked_to} fed"
+        console.print(f"{name}: {each}: at most {an_epoch} updates a round, {an_epoch * stage.epochs} in all")
+    else:
+        console.print(f"{name}: {each}: {an_epoch} updates an epoch, {an_epoch * stage.epochs} in all")
+    at_most = "at most " if stage.method == "exam" else ""
+    console.print(
+        f"  {at_most}{stage.epochs} exposures a fact; peak learning rate {stage.learning_rate:g}, {stage.schedule}"
+        f"{f', warm-up {stage.warmup:.0%}' if stage.warmup else ''}"
+    )
+    if stage.method == "dpo":
+        weighted = f", and {stage.sft_weight:g} of the loss of the right answer" if stage.sft_weight else ""
+        console.print(f"  rejected: {stage.rejected}; beta {stage.beta:g}{weighted}")
+    if warning := uneven_last_update(rows, stage):
+        console.print(f"  {warning}", style="yellow")
+    return an_epoch * stage.epochs

@@ -1,0 +1,146 @@
+"""A run while it is trained: what is read of it between updates, and which weights are kept."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from toolkit.example import Example, main_part
+from toolkit.models.loaded import Loaded, save_weights
+from toolkit.probes.prior import classes_of, read_prior, write_prior
+from toolkit.probes.recall import Moment, read_recall, summarise, write_reading
+from toolkit.recipe import Recipe, Stage
+from toolkit.rendering import fact_numbers
+from toolkit.run_folder import Run, remove_folder, whole_folder
+from toolkit.seeds import sub_seed
+from toolkit.studies.built import Built
+from toolkit.training.exposures import Exposures
+from toolkit.training.progress import RunProgress
+
+
+@dataclass
+class Training:
+    """One run while it is being trained; steps and epochs here count through all stages."""
+
+    run: Run
+    recipe: Recipe
+    seed: int
+    built: Built
+    engine: ModuleType
+    loaded: Loaded
+    progress: RunProgress
+    log_row: Callable[[dict[str, Any]], None]
+    """Sends a row that metrics.jsonl already has to W&B."""
+    stop_asked: Callable[[], bool]
+    numbers: dict[str, int] = field(init=False)
+    """Of each trained fact."""
+    main: list[int] = field(init=False)
+    """Numbers of the facts that the study's outcomes are of: "exposures" are theirs."""
+    exposures: Exposures = field(init=False)
+    step: int = 0
+    """Updates of the stages before the present one."""
+    epoch: float = 0.0
+
+    def __post_init__(self) -> None:
+        trained = [example for example in self.built.examples if example.split == "train"]
+        self.numbers = fact_numbers(trained)
+        asked = [example for example in trained if example.is_question] or trained
+        part = main_part([example.part for example in asked])
+        facts = dict.fromkeys(fact for example in asked if example.part == part for fact in example.exposes)
+        self.main = [self.numbers[fact] for fact in facts]
+        self.exposures = Exposures.of(len(self.numbers))
+
+
+def keep_row(training: Training, kind: str, stage: str, step: int, epoch: float, values: dict[str, float]) -> None:
+    """One line of metrics.jsonl, and of W&B; `step` and `epoch` are the stage's own."""
+    row = {
+        "kind": kind,
+        "stage": stage,
+        "step": training.step + step,
+        "epoch": round(training.epoch + epoch, 6),
+        "exposures": training.exposures.mean_of(training.main),
+        "time": round(time.time(), 3),
+        **values,
+    }
+    training.run.append_row(row)
+    training.log_row(row)
+    if "train/loss" in values:
+        training.progress.step(row["step"], row["epoch"], values["train/loss"])
+
+
+def take_reading(training: Training, stage: str, step: int, epoch: float, *, with_text: bool) -> None:
+    """Measure recall now: a Parquet file of rows, and their summary in metrics.jsonl."""
+    recipe, run = training.recipe, training.run
+    presented = training.exposures
+    counts = {fact: presented.counts[number] for fact, number in training.numbers.items()}
+    since = {fact: presented.clock - presented.last[n] for fact, n in training.numbers.items() if presented.last[n]}
+    now = Moment(run.name, training.seed, stage, training.step + step, training.epoch + epoch, counts, since)
+    started = time.perf_counter()
+    examples = read_examples(training.built, recipe.recall.sample, training.seed, everything=with_text)
+    rows = read_recall(
+        training.loaded,
+        training.engine,
+        recipe.model,
+        examples,
+        now,
+        batch_size=recipe.recall.batch_size,
+        with_text=with_text,
+    )
+    if not run.rows("recall"):
+        write_prior(run, classes_of(training.loaded, training.engine, recipe, training.seed, examples, rows))
+    known_before = read_prior(run)
+    for row in rows:
+        row["prior"] = known_before.get(row["fact"])
+    path = run.path / "probes" / f"recall-{stage}-{now.step:06d}.parquet"
+    write_reading(path, rows)
+    whole_line = any(entry.loss_on == "all" and entry.method == "sft" for entry in recipe.stage.values())
+    summary = summarise(rows, training.built.entropy_bits, whole_line=whole_line)
+    seconds = {"seconds/reading": round(time.perf_counter() - started, 4)}
+    keep_row(training, "recall", stage, step, epoch, summary | seconds)
+    training.progress.reading(now.step, now.epoch, summary)
+
+
+def read_examples(built: Built, sample: int | None, seed: int, *, everything: bool) -> list[Example]:
+    """What readings measure: trained and controls, all or a sample of each that is the same at every reading.
+
+    everything: the other questions for these facts too (paraphrases, reversed), which the first and last readings ask.
+    """
+    chosen: list[Example] = []
+    for split in ("train", "control"):
+        examples = [example for example in built.examples if example.split == split and example.is_question]
+        size = len(examples) if sample is None else min(sample, len(examples))
+        drawn = random.Random(sub_seed(seed, "sampling")).sample(examples, size)
+        chosen += examples if size == len(examples) else drawn
+    facts = {example.fact for example in chosen}
+    if everything:
+        chosen += [example for example in built.examples if example.split == "test" and example.fact in facts]
+    return chosen
+
+
+def keep_weights(training: Training, name: str, stage: Stage, epoch: int) -> None:
+    """Keep an epoch's weights as `keep` asks: every epoch's, or those of the best reading so far."""
+    if stage.keep == "last":
+        return
+    folder = training.run.path / "stages" / name / f"epoch-{epoch:03d}"
+    if stage.keep == "best":
+        readings = [
+            row
+            for row in training.run.rows("recall")
+            # Weights are kept at the ends of epochs, so only readings taken there count.
+            if row["stage"] == name and row["step"] > training.step and row["epoch"] == round(row["epoch"])
+        ]
+        if not readings or readings[-1]["epoch"] != training.epoch + epoch or best(readings) is not readings[-1]:
+            return
+    with whole_folder(folder) as temporary:
+        save_weights(training.loaded.model, training.loaded.tokenizer, temporary)
+    if stage.keep == "best":
+        for older in folder.parent.glob("epoch-*"):
+            if older != folder:
+                remove_folder(older)
+
+
+def best(readings: list[dict[str, Any]]) -> dict[str, Any]:
+    """The reading with the highest exact recall; among equals the lowest loss a digit, then the earliest."""
+    return max(readings, key=lambda row: (row["recall/exact"], -row["loss/digit_nats"], -row["step"]))
