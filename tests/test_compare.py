@@ -99,10 +99,10 @@ def test_the_floor_is_the_rules_share_of_a_digit_and_not_the_whole_alphabet():
 def test_the_floor_of_a_whole_line_has_the_index_in_it(support, tokens, floor):
     from toolkit.reporting.groups import Group
 
-    run: Any = SimpleNamespace(info={"data": {"rule_only_bits": math.log2(support), "prompt_choices": 200}})
+    run: Any = SimpleNamespace(recipe={}, info={"data": {"rule_only_bits": math.log2(support), "prompt_choices": 200}})
     group = Group("A", [run], [[{"loss/line_tokens": tokens}]], [])
     assert group.floor_line_nats == pytest.approx(floor, abs=5e-5)
-    unknown: Any = SimpleNamespace(info={"data": {"rule_only_bits": math.log2(support)}})
+    unknown: Any = SimpleNamespace(recipe={}, info={"data": {"rule_only_bits": math.log2(support)}})
     assert Group("A", [unknown], [[{"loss/line_tokens": tokens}]], []).floor_line_nats is None
 
 

@@ -63,7 +63,7 @@ def nothing_leaks(
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NEWSAPI_KEY", KEY)
-    monkeypatch.setattr(fetch_news, "TIMEOUT", 0.5)
+    monkeypatch.setattr(fetch_news, "TIMEOUT", 0.3)
     monkeypatch.chdir(tmp_path)
     caplog.set_level(logging.DEBUG)
     yield

@@ -176,6 +176,7 @@ def test_two_unreadable_replies_are_counted_and_kept_and_not_asked_for_again(ser
         assert complaint in (answer.problem or "")
         assert asked.totals.unparseable == 1
         assert [reply["text"] for reply in kept()] == [answer.text] * 2
+        assert asked.unanswered(MESSAGES, Score) is None
     assert len(server.asked) == 2
 
 
@@ -228,6 +229,7 @@ PASSING = {
     "a page": server_acts.is_a_web_page,
     "no completion": sends({"object": "list"}),
     "an error": sends({"error": {"message": "try later", "code": 429}}),
+    "an error for a reply": sends({"error": {"message": "try later"}, "choices": []}),
 }
 
 
@@ -291,7 +293,7 @@ def test_a_port_where_nobody_listens_is_a_failure_of_the_machine() -> None:
     [(400, ""), (401, "environment variable JUDGE_KEY"), (403, "JUDGE_KEY"), (404, 'model "judge-1"'), (422, "")],
 )
 def test_a_refusal_says_what_the_service_said_without_the_key(server: Server, status: int, hint: str) -> None:
-    server.usual = fails(status, f"{KEY} is not what I want, {'x' * 250}{KEY}")
+    server.usual = fails(status, f"{KEY} is not what I want, {'x' * 230}{KEY}")
     with pytest.raises(UserError) as refused:
         ask(service(server))
     assert f"({status}: [key] is not what I want" in str(refused.value)
@@ -321,6 +323,12 @@ def test_a_page_instead_of_a_service_is_the_users_mistake(server: Server) -> Non
 def test_a_reply_that_repeats_the_key_is_kept_without_it(server: Server) -> None:
     server.script = [scores(90, f"I was called with {KEY}")]
     assert ask(service(server)).value == Score(score=90, reason="I was called with [key]")
+
+
+def test_a_question_that_holds_the_key_is_kept_without_it(server: Server) -> None:
+    ask(service(server), f"Is {KEY} a key?")
+    assert kept()[0]["messages"] == [{"role": "user", "content": "Is [key] a key?"}]
+    assert ask(service(server), f"Is {KEY} a key?").cached
 
 
 def test_a_word_for_a_key_is_not_crossed_out_of_prose(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
     if name is not None and not is_name(name):
         raise UserError(f"--name {name!r}: {NAME_RULE}.")
     from toolkit.reporting.groups import collect
-    from toolkit.reporting.summary import summarise
+    from toolkit.reporting.summary import SAID, summarise
     from toolkit.reporting.table import print_table
     from toolkit.run_folder import write_whole
 
@@ -98,9 +98,8 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
     write_whole(folder / "summary.json", text)
     write_whole(folder / "summary.csv", as_csv(summary))
 
-    said = ("verdict", "information", "sensitivity", "stored")
     unable = [f"What this design cannot show: {line}." for line in summary["limits"]]
-    for line in (*(line for part in said for line in summary[part]), *unable):
+    for line in (*(line for part in SAID for line in summary[part]), *unable):
         console.print(line, markup=False, soft_wrap=True)
     console.print()
     print_table(summary, console)

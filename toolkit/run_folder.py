@@ -18,7 +18,7 @@ from toolkit.recipe.files import parse_toml
 from toolkit.stored import RunInfo, StoredRecipe, checked, parse_row, read_json
 
 ROOT = Path("checkpoints")
-IGNORED_ON_CHANGE = ("seeds", "wandb")
+IGNORED_ON_CHANGE = ("seeds", "wandb", "judge")
 """What may differ between a recipe and the run that it resumes: it changes no weight and no number."""
 DEEP = "probes/deep.json"
 """What `eval_recall --deep` keeps in a run's folder."""

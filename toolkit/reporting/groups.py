@@ -13,7 +13,7 @@ from toolkit.checkpoints import expand, find_runs, runs_in
 from toolkit.errors import UserError
 from toolkit.metrics.information import rule_only_nats
 from toolkit.metrics.statistics import Mean, t_interval
-from toolkit.reporting.learning import Learning, read_learning
+from toolkit.reporting.learning import Learning, end_stage, read_learning
 from toolkit.run_folder import Run, changed_keys
 
 
@@ -75,9 +75,20 @@ class Group:
             return None
         return (rule_only_nats(bits, 1) + math.log(choices)) / tokens
 
+    @property
+    def after(self) -> str | None:
+        """The stage after which outcomes are taken; None for the last one."""
+        return end_stage(self.runs[0])
+
+    @property
+    def ends(self) -> list[dict[str, Any]]:
+        """The recall row that outcomes are of, in each run."""
+        cut = [[row for row in rows if row.get("stage") == self.after] for rows in self.readings]
+        return [(of_stage or rows)[-1] for of_stage, rows in zip(cut, self.readings, strict=True)]
+
     def last(self, key: str) -> list[float | None]:
-        """The last reading's value in each run; None where it has none."""
-        return [rows[-1].get(key) for rows in self.readings]
+        """The value at the end in each run; None where it has none."""
+        return [row.get(key) for row in self.ends]
 
     def lines(self, key: str) -> list[list[tuple[float, float, float]]]:
         """(epoch, exposures, value) of every reading, a list a run that has the key at all."""

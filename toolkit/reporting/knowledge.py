@@ -7,6 +7,7 @@ from typing import Any
 
 from toolkit.metrics import digits, extraction, survival
 from toolkit.metrics.statistics import t_interval
+from toolkit.reporting import stages
 from toolkit.reporting.groups import Group
 from toolkit.reporting.learning import Learning
 from toolkit.run_folder import DEEP
@@ -21,10 +22,10 @@ SEVEN = 7
 def of_run(group: Group, number: int) -> dict[str, float | None]:
     """Values of a group's run by name; None where a run does not say. Bits are bits an answer."""
     rows, learning = group.readings[number], group.learning[number]
-    values = from_rows(group, rows)
+    values = from_rows(group, rows, group.ends[number])
     if learning is not None:
         values |= from_facts(learning)
-    return values | from_depth(group, number)
+    return values | stages.of_run(group, number) | from_depth(group, number)
 
 
 def from_depth(group: Group, number: int) -> dict[str, float | None]:
@@ -42,9 +43,9 @@ def from_depth(group: Group, number: int) -> dict[str, float | None]:
     return {name: found.get(name) for name in names}
 
 
-def from_rows(group: Group, rows: list[dict[str, Any]]) -> dict[str, float | None]:
-    """What the summaries of a run's readings say together."""
-    before, last = rows[0].get("recall/bits"), rows[-1]
+def from_rows(group: Group, rows: list[dict[str, Any]], last: dict[str, Any]) -> dict[str, float | None]:
+    """What the summaries of a run's readings say together; `last` is that at the end."""
+    before = rows[0].get("recall/bits")
     trained, control, floor = last.get("recall/bits"), last.get("recall/bits_control"), group.data.get("rule_only_bits")
     bits = last.get("recall/bits_memorised")
     parameters, facts = group.info.get("model", {}).get("trainable_parameters"), group.data.get("trained")
@@ -106,12 +107,14 @@ def median_within(group: Group) -> dict[str, Any] | None:
     for learning in group.learning:
         if (
             learning is None
-            or not learning.evenly
+            or not (learning.evenly or learning.one_by_one)
             or (found := survival.median(survival.kaplan_meier(learning.durations, 0.9))).value is None
         ):
             return None
         medians.append(found)
-        steps += [later - sooner for sooner, later in itertools.pairwise(learning.asked_after())]
+        asked = learning.asked_after()
+        # Fed one by one, the readings of a fact are an exposure apart, whatever they are on average.
+        steps += [1.0] if learning.one_by_one else [b - a for a, b in itertools.pairwise(asked)]
     values = [median.value for median in medians if median.value is not None]
     spread = t_interval(values, 0.9)
     lows, highs = [median.low for median in medians], [median.high for median in medians]

@@ -19,7 +19,7 @@ EACH = ["id", "split", "exposures", "exact"]
 """What every reading has."""
 READ = [*EACH, "part", "bits_total"]
 """What is read of every reading; None where one is from before a column."""
-LAST = ["since", "bits", "correct", "foil_bits_total", "confidence", "strict"]
+LAST = ["prior", "since", "bits", "correct", "foil_bits_total", "confidence", "strict"]
 """What is read of the last one besides; None where a reading is from before a column."""
 
 
@@ -29,34 +29,56 @@ class Learning:
 
     facts: list[str]
     exposures: "np.ndarray"
-    """Presentations, readings × facts."""
+    """Presentations, readings × facts; all readings, also those after the end."""
     exact: "np.ndarray"
     """Recalled exactly, readings × facts."""
     bits: "np.ndarray"
     """What each answer costs, readings × facts; NaN where a reading does not say."""
     stages: list[str]
     """The stage in or before which each reading was taken."""
+    end: int
+    """The reading that outcomes are of: the last one, or that at the end of the stage that the recipe names."""
     last: list[dict[str, Any]]
-    """The rows of trained facts and controls at the last reading; none where it could not be read."""
+    """The rows of trained facts and controls at the end; none where it could not be read."""
+    others: list[dict[str, Any]]
+    """The rows of trained questions of other parts there."""
     trouble: list[str]
     """What could not be read."""
-    to_the_end: bool
-    """Whether the last reading could be read."""
+
+    @property
+    def to_the_end(self) -> bool:
+        """Whether the reading at the end could be read."""
+        return bool(self.last)
 
     @cached_property
     def durations(self) -> list[Duration]:
-        """Exposures to recall of each fact, by the primary rule (two probes in a row)."""
+        """Exposures to recall of each fact until the end, by the primary rule (two probes in a row)."""
+        return self.durations_in(0, self.end)
+
+    def durations_in(self, first: int, last: int) -> list[Duration]:
+        """The same from one reading to another, by exposures since the first of them."""
+        fed, known = self.exposures[first : last + 1], self.exact[first : last + 1]
         return [
-            exposures_to_recall(self.exposures[:, fact].tolist(), self.exact[:, fact].tolist())
+            exposures_to_recall((fed[:, fact] - fed[0, fact]).tolist(), known[:, fact].tolist())
             for fact in range(len(self.facts))
         ]
 
     @property
     def answers(self) -> list[dict[str, Any]]:
-        """The trained facts' rows at the last reading; none where one of them has no finite bits."""
+        """The trained facts' rows at the end; none where one of them has no finite bits."""
         rows = [row for row in self.last if row["split"] == "train"]
         whole = all(row["correct"] and row["bits"] and all(map(math.isfinite, row["bits"])) for row in rows)
         return rows if whole else []
+
+    def facts_known_before(self, as_class: str) -> list[int]:
+        """The numbers of the facts that were of a class before training; none where it is not known."""
+        known = {row["id"]: row["prior"] for row in self.last}
+        return [number for number, fact in enumerate(self.facts) if known.get(fact) == as_class]
+
+    @property
+    def fed(self) -> "np.ndarray":
+        """Presentations, readings until the end × facts."""
+        return self.exposures[: self.end + 1]
 
     @property
     def seen_until(self) -> float:
@@ -65,21 +87,21 @@ class Learning:
         A fact that was recalled may have been left alone since, as in an exam: it is known of it for ever.
         """
         open_ends = [duration.time for duration in self.durations if not duration.observed]
-        return float(min(open_ends, default=self.exposures[-1].max()))
+        return float(min(open_ends, default=self.fed[-1].max()))
 
     def asked_after(self, until: float = math.inf) -> list[float]:
         """The mean exposures of the facts at each reading, as far as `until`."""
-        return [round(float(mean), 6) for mean in self.exposures.mean(axis=1) if mean <= until]
+        return [round(float(mean), 6) for mean in self.fed.mean(axis=1) if mean <= until]
 
     @property
     def evenly(self) -> bool:
         """Whether all facts had as many exposures as one another, within one, at every reading."""
-        return bool((self.exposures.max(axis=1) - self.exposures.min(axis=1) <= 1).all())
+        return bool((self.fed.max(axis=1) - self.fed.min(axis=1) <= 1).all())
 
     @property
     def one_by_one(self) -> bool:
         """Whether no fact was fed more than once between two readings, so that each exposure of each is told apart."""
-        return bool((self.exposures[1:] - self.exposures[:-1] <= 1).all())
+        return bool((self.fed[1:] - self.fed[:-1] <= 1).all())
 
     def restricted_mean(self, until: float) -> float:
         return restricted_mean(self.durations, until)
@@ -90,30 +112,26 @@ def read_learning(run: Run) -> Learning | None:
     import numpy as np
 
     trouble: list[str] = []
-    readings: list[dict[str, tuple[int, bool, float]]] = []
-    stages: list[str] = []
+    known: dict[str, dict[str, tuple[int, bool, float]]] = {}
     last: list[dict[str, Any]] = []
-    paths = run.readings()
-    for path in paths:
+    others: list[dict[str, Any]] = []
+    paths = {path.name: path for path in run.readings()}
+    end = end_of(list(paths), end_stage(run))
+    for name, path in paths.items():
         try:
-            rows = read_columns(path, [*READ, *LAST] if path == paths[-1] else READ)
+            rows = read_columns(path, [*READ, *LAST] if name == end else READ)
         except UserError as error:
             trouble.append(str(error))
             continue
-        rows = of_main_part(rows)
-        known = {
-            row["id"]: (row["exposures"], row["exact"], math.nan if row["bits_total"] is None else row["bits_total"])
-            for row in rows
-            if row["split"] == "train"
-        }
-        if known:
-            readings.append(known)
-            stages.append(stage_of(path))
-        if path == paths[-1]:
-            last = [row for row in rows if row["split"] in ("train", "control")]
-    if not readings:
-        return None
-    facts = [fact for fact in readings[-1] if all(fact in reading for reading in readings)]
+        own = of_main_part(rows)
+        if facts := {row["id"]: seen(row) for row in own if row["split"] == "train"}:
+            known[name] = facts
+        if name == end:
+            last = [row for row in own if row["split"] in ("train", "control")]
+            mine = {row["part"] for row in own}
+            others = [row for row in rows if row["split"] == "train" and row["part"] not in mine]
+    readings = list(known.values())
+    facts = [fact for fact in readings[-1] if all(fact in reading for reading in readings)] if readings else []
     if not facts:
         return None
     if len(facts) < len(readings[-1]):
@@ -123,7 +141,26 @@ def read_learning(run: Run) -> Learning | None:
     exposures, exact, bits = (
         np.array([[reading[fact][column] for fact in facts] for reading in readings]) for column in range(3)
     )
-    return Learning(facts, exposures, exact, bits, stages, last, trouble, bool(last))
+    stages = [stage_of(paths[name]) for name in known]
+    at = list(known).index(end) if end in known else len(known) - 1
+    return Learning(facts, exposures, exact, bits, stages, at, last, others, trouble)
+
+
+def seen(row: dict[str, Any]) -> tuple[int, bool, float]:
+    """Exposures, whether recalled, and bits of a fact at one reading."""
+    return row["exposures"], row["exact"], math.nan if row["bits_total"] is None else row["bits_total"]
+
+
+def end_stage(run: Run) -> str | None:
+    """The stage after which a run's outcomes are taken, where its recipe names one."""
+    compare = run.recipe.get("compare", {})
+    return compare.get("after") if isinstance(compare, dict) else None
+
+
+def end_of(names: list[str], stage: str | None) -> str | None:
+    """Of readings' files in order, the last one of a stage; the last of all where it has none, or none is named."""
+    in_stage = [name for name in names if stage is not None and stage_of(Path(name)) == stage]
+    return (in_stage or names or [None])[-1]
 
 
 def of_main_part(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,12 +7,27 @@ from typing import Any
 from toolkit.reporting.figures import colour_of
 from toolkit.reporting.groups import Group
 from toolkit.reporting.saving import THEMED, Inline
+from toolkit.reporting.summary import SAID
 from toolkit.reporting.table import cells
 from toolkit.reporting.verdict import OUTCOMES
 
 KNOWLEDGE: dict[str, tuple[str, str]] = {
     "median_exposures": ("exposures until half of the facts are recalled", "{:.3g}"),
     "recalled_by_7": ("facts recalled after seven exposures", "{:.1%}"),
+    "recalled_before_delay": ("recalled before the delay", "{:.1%}"),
+    "recalled_after_delay": ("recalled after the delay, before learning anew", "{:.1%}"),
+    "still_recalled": ("… of the facts that were recalled before it", "{:.1%}"),
+    "retention": ("retention: what is left of learning's effect on log-probability, the median fact", "{:.2f}"),
+    "savings": ("savings: exposures that learning anew needs less, of facts recalled both times", "{:.1%}"),
+    "dpo_displaced": ("right answers less likely after preference training than before it", "{:.1%}"),
+    "dpo_bits_change": ("bits that a right answer costs more after preference training", "{:.2f}"),
+    "overwritten": ("changed names whose new number is recalled", "{:.1%}"),
+    "old_still_recalled": ("changed names whose old number is still recalled", "{:.1%}"),
+    "old_likelier": ("changed names whose old number is likelier than the new one (resistance)", "{:.1%}"),
+    "collateral": ("recall of untouched facts lost since the first stage (collateral damage), points", "{:.1%}"),
+    "exposures_of_unknown": ("mean exposures to recall of facts unknown before training", "{:.2f}"),
+    "exposures_of_believed_otherwise": ("… of facts of which the base believed something else", "{:.2f}"),
+    "belief_costs": ("… the difference within runs: what a belief costs", "{:.2f}"),
     "bits_per_exposure": ("bits memorised an answer and exposure, until half are recalled", "{:.2f}"),
     "bits_per_parameter": ("bits memorised a trainable parameter, all answers", "{:.3g}"),
     "explained_by_rule": ("bits saved that the rule explains (before, less the floor)", "{:.2f}"),
@@ -32,13 +47,31 @@ KNOWLEDGE: dict[str, tuple[str, str]] = {
     "expected_calibration_error": ("expected calibration error", "{:.3f}"),
 }
 """What `summary.json` calls it, in words, and how it is written."""
+SIGNED = ("savings", "collateral")
+"""Shares that may be negative."""
+PRIOR = {
+    "highly_known": "known in all words",
+    "maybe_known": "known in some words",
+    "weakly_known": "known in draws only",
+    "believes_otherwise": "believed otherwise",
+    "unknown": "unknown",
+}
+"""Classes of what a base knows, in words."""
 NOT_NEGATIVE = ("median_exposures", "draws_to_discover", "brier", "expected_calibration_error")
 FROM_FINAL: dict[str, tuple[str, str]] = {
     "recall/membership_auc": ("trained answers told from foils (area under ROC, 0.5 is chance)", "{:.3f}"),
     "recall/interference": ("never-trained prompts answered with a trained answer", "{:.1%}"),
     "recall/intrusions": ("trained prompts answered with another fact's answer", "{:.1%}"),
     "recall/exact_paraphrase": ("exact recall when asked in other words", "{:.1%}"),
-    "recall/exact_reversed": ("index given for the number", "{:.1%}"),
+    "recall/exact_reversed": ("exact recall of the reversed question", "{:.1%}"),
+    "recall/em": ("exact match of generated answers in words (SQuAD)", "{:.1%}"),
+    "recall/f1": ("F1 of generated answers in words (SQuAD)", "{:.3f}"),
+    "recall/em_control": ("… exact match of controls, never trained", "{:.1%}"),
+    "recall/f1_control": ("… F1 of controls, never trained", "{:.3f}"),
+    **{
+        f"recall/exact_prior_{name}": (f"exact recall of facts that were {words} before training", "{:.1%}")
+        for name, words in PRIOR.items()
+    },
 }
 """The same, of the last reading's summary."""
 
@@ -64,7 +97,7 @@ def page(summary: dict[str, Any], groups: list[Group], figures: list[tuple[str, 
         primary_said=OUTCOMES[summary["primary"]].said,
         until=summary["until_exposures"] if summary["primary"] == "exposures_to_recall" else None,
         verdict=summary["verdict"],
-        stored=[*summary["information"], *summary["sensitivity"], *summary["stored"]],
+        stored=[line for part in SAID[1:] for line in summary[part]],
         limits=summary["limits"],
         figures=[{"caption": caption, **figure._asdict()} for caption, figure in figures],
         series=[figure.series for _, figure in figures],
@@ -115,7 +148,8 @@ def knowledge_rows(summary: dict[str, Any]) -> list[list[str]]:
         for key, (words, form) in table.items():
             spreads = [group[place].get(key) for group in summary["groups"]]
             if any(spread and spread["mean"] is not None for spread in spreads):
-                lowest = 0.0 if key in NOT_NEGATIVE or form.endswith("%}") else -math.inf
+                never_negative = key in NOT_NEGATIVE or (form.endswith("%}") and key not in SIGNED)
+                lowest = 0.0 if never_negative else -math.inf
                 rows.append([words, *(spread_text(spread, form, lowest) for spread in spreads)])
     words = "answers exact when the first 0, 1, … digits are given, %"
     rows.append([words, *(" ".join(f"{100 * v:.0f}" for v in group["extractable"]) for group in summary["groups"])])

@@ -7,7 +7,7 @@ from typing import Any
 
 from toolkit.metrics.statistics import t_interval, wilson
 from toolkit.metrics.testing import MOST_ALL_PAIRS
-from toolkit.reporting import matched, sensitivity
+from toolkit.reporting import answers, matched, sensitivity
 from toolkit.reporting.groups import Group, differing_keys, first_exposures, setting
 from toolkit.reporting.knowledge import by_position, by_recency, extractable, median_within, of_run
 from toolkit.reporting.learning import Learning
@@ -28,10 +28,14 @@ COUNTED = {"recall/exact": "recall/read", "recall/exact_control": "recall/read_c
 """Shares of the examples that a reading read, and where it says how many these were."""
 
 
+SAID = ("verdict", "information", "sensitivity", "examined", "exposures_needed", "later_stages", "stored")
+"""What is said in words, in this order; of some there is nothing to say."""
+
+
 def summarise(groups: list[Group], unread: list[str]) -> dict[str, Any]:
     """What summary.json holds. Intervals are as computed: those of a share may reach below 0 or above 1."""
     notes = [f"{name}: no reading of recall lies there; left out" for name in unread]
-    ends = {group.name: max(rows[-1]["exposures"] for rows in group.readings) for group in groups}
+    ends = {group.name: max(row["exposures"] for row in group.ends) for group in groups}
     if len(set(ends.values())) > 1:
         listed = ", ".join(f"{name} {count:g}" for name, count in ends.items())
         notes.append(f"the last readings were taken after different numbers of exposures: {listed}")
@@ -45,6 +49,9 @@ def summarise(groups: list[Group], unread: list[str]) -> dict[str, Any]:
         "verdict": [disagreement] * (disagreement is not None) + in_words(groups, primary, until, results, spreads),
         "information": matched.in_words(groups, primary, results),
         "sensitivity": sensitivity.in_words(differ, primary, spreads),
+        "examined": answers.examined(groups, results, primary),
+        "exposures_needed": answers.exposures_needed(summaries),
+        "later_stages": answers.later_stages(summaries),
         "stored": stored(summaries),
         "primary": primary,
         "declared": disagreement is None,
@@ -103,7 +110,7 @@ def warnings_of(groups: list[Group]) -> list[str]:
     """Unequal designs: what differs beside what the groups are about."""
     said = []
     for what, values in (
-        ("updates", {group.name: max(rows[-1]["step"] for rows in group.readings) for group in groups}),
+        ("updates", {group.name: max(row["step"] for row in group.ends) for group in groups}),
         ("trained facts", {group.name: group.data.get("trained") for group in groups}),
         ("digits an answer", {group.name: group.data.get("answer_digits") for group in groups}),
     ):
@@ -137,7 +144,7 @@ def digests(group: Group) -> list[str]:
 
 
 def group_summary(group: Group) -> dict[str, Any]:
-    keys = dict.fromkeys(key for rows in group.readings for key in rows[-1] if key.startswith(("loss/", "recall/")))
+    keys = dict.fromkeys(key for row in group.ends for key in row if key.startswith(("loss/", "recall/")))
     final = {key: _spread(group.last(key)) for key in keys}
     for key in COUNTED:
         if key in final and len(group.runs) == 1:
@@ -157,8 +164,8 @@ def group_summary(group: Group) -> dict[str, Any]:
             "loss/digit_nats": group.floor_digit_nats,
             "recall/digits": group.data.get("rule_only_digits"),
         },
-        "exposures": [rows[-1]["exposures"] for rows in group.readings],
-        "epochs": [rows[-1]["epoch"] for rows in group.readings],
+        "exposures": [row["exposures"] for row in group.ends],
+        "epochs": [row["epoch"] for row in group.ends],
         "final": final,
         "first_exposures": {
             f"{share:g}": _spread([first_exposures(rows, share) for rows in group.readings], all_or_none=True)
@@ -176,7 +183,8 @@ def group_summary(group: Group) -> dict[str, Any]:
 def knowledge(group: Group) -> dict[str, Any]:
     """What the runs know at their end, by name, with intervals over runs."""
     runs = [of_run(group, number) for number in range(len(group.runs))]
-    return {name: _spread([run.get(name) for run in runs], all_or_none=True) for name in runs[0]}
+    names = dict.fromkeys(name for run in runs for name in run)
+    return {name: _spread([run.get(name) for run in runs], all_or_none=True) for name in names}
 
 
 def over_runs(group: Group, measure: Callable[[Learning], list[float]]) -> list[float]:
@@ -225,7 +233,7 @@ def _notes(group: Group) -> list[str]:
     for run in group.runs[1:]:
         if changes := changed_keys(first.recipe, run.recipe):
             notes.append(f"{run.path.name} was made by another recipe than {first.path.name}: {'; '.join(changes)}")
-    ends = [f"{rows[-1]['exposures']:g}" for rows in group.readings]
+    ends = [f"{row['exposures']:g}" for row in group.ends]
     if len(set(ends)) > 1:
         notes.append(f"its runs were last read after different numbers of exposures ({', '.join(ends)})")
     exact = group.last("recall/exact")

@@ -187,6 +187,8 @@ def in_words(
     """The verdict: a sentence a contrast, with the values of both groups."""
     about = OUTCOMES[outcome]
     said = about.said[0].upper() + about.said[1:]
+    if named := sorted({group.after for group in groups if group.after}):
+        said += f" (of {', '.join(f'the stage {name}' for name in named)})"
     if outcome == "exposures_to_recall" and until:
         # A fact that is not recalled counts as so many: a mean of them all is not to be had.
         said += f" (up to {until:g})"

@@ -4,8 +4,8 @@
  "split": "train", "foil": "7731094425"}
 
 Parts: `facts`, the names whose numbers stay as they are; `old` and `new`, the first and second number of names that
-change (`changed`); `new` also for names that only the second stage teaches (`added`); `filler`, other names, to train
-something else between learning and a later test.
+change; `added`, names that a later stage may teach instead of new numbers; `filler`, other names, to train something
+else between learning and a later test.
 """
 
 import random
@@ -76,7 +76,7 @@ def build(
         int, Field(ge=0, description="How many of the trained names get a second number, in the parts old and new.")
     ] = 0,
     added: Annotated[
-        int, Field(ge=0, description="How many further names the part new teaches: the control of changed ones.")
+        int, Field(ge=0, description="How many other names are in the part added, which contradict nothing.")
     ] = 0,
     fillers: Annotated[
         int, Field(ge=0, description="How many other names are in the part filler, to be trained in between.")
@@ -142,7 +142,7 @@ def told(
         elif count <= position < count + controls:
             split = "control"
         elif position >= count + controls:
-            part = "new" if position < count + controls + added else "filler"
+            part = "added" if position < count + controls + added else "filler"
         trained = position < count
         identity = f"name-{position + 1:0{width}d}"
         example = Example(

@@ -1,0 +1,108 @@
+"""What studies of facts ask, answered in words: does an exam help, how many exposures, what did later stages do?"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from toolkit.metrics.testing import MOST_ALL_PAIRS
+from toolkit.reporting.groups import Group
+from toolkit.reporting.matched import turned
+from toolkit.reporting.verdict import OUTCOMES, change
+
+Summary = dict[str, Any]
+
+
+def examined(groups: list[Group], results: list[dict[str, Any]], primary: str) -> list[str]:
+    """Does being examined help? Of each group that is yoked to another one here, by the test of the primary outcome."""
+    said, about = [], OUTCOMES[primary]
+    for group in groups:
+        for followed in [other for other in groups if other.name in yoked_to(group)]:
+            pair = {group.name, followed.name}
+            result = next((r for r in results if {r["a"], r["b"]} == pair), None)
+            if result is None:
+                continue
+            if result["b"] == group.name:
+                result = turned(result)
+            asked = (
+                f"Does being examined help ({followed.name} against {group.name}, as many presentations and updates)?"
+            )
+            if result["p"] is None:
+                said.append(f"{asked} That cannot be said: {result['why_not']}.")
+                continue
+            better = (result["difference"] < 0) == about.less_is_more
+            answer = ("Yes" if better else "No, it does harm") if result["shown"] else "No difference shown"
+            said.append(
+                f"{asked} {answer}: {about.said}, examined less yoked, {change(about, result)}"
+                f" (p = {result['p']:.3g}, with Holm {result['holm']:.3g})."
+            )
+    return said
+
+
+def yoked_to(group: Group) -> set[str]:
+    """The groups that a group's stages are yoked to."""
+    stages = group.runs[0].recipe.get("stage", {}).values()
+    return {stage["yoked_to"] for stage in stages if stage.get("yoked_to")}
+
+
+def exposures_needed(summaries: list[Summary]) -> list[str]:
+    """How many exposures, and is it seven? Of each group, where they are few."""
+    if len(summaries) > MOST_ALL_PAIRS:
+        return []
+    said = []
+    for summary in summaries:
+        known = summary["knowledge"]
+        median, by_seven, within = known.get("median_exposures"), known.get("recalled_by_7"), summary["median_90"]
+        if not median or not by_seven or by_seven["mean"] is None:
+            continue
+        half = f"not half of the facts are recalled within {max(summary['exposures']):g}"
+        if within and median["mean"] is not None:
+            low, high = ("?" if end is None else f"{end:.3g}" for end in (within["low"], within["high"]))
+            seven = "which is seven" if within["equal_to_seven"] else "not shown to be seven"
+            half = f"half of the facts are recalled after {median['mean']:.3g} [90 %: {low}, {high}], {seven}"
+        said.append(f"{summary['group']}: {half}; after seven, {ranged(by_seven, 100, ' %', 0, 100)}.")
+    return [f"How many exposures? {' '.join(said)}"] if said else []
+
+
+def later_stages(summaries: list[Summary]) -> list[str]:
+    """What later stages did, a sentence a group and kind of stage, where groups are few."""
+    if len(summaries) > MOST_ALL_PAIRS:
+        return []
+    return [sentence for summary in summaries for sentence in of_group(summary["group"], summary["knowledge"])]
+
+
+def of_group(name: str, values: Summary) -> Iterator[str]:
+    """values: spreads by name, as summary.json has them."""
+
+    def value(key: str, times: float = 100, unit: str = " %", low: float = 0, high: float = 100) -> str | None:
+        spread = values.get(key)
+        return None if not spread or spread["mean"] is None else ranged(spread, times, unit, low, high)
+
+    if still := value("recalled_after_delay"):
+        saved = value("savings", low=-math.inf)
+        rest = f"; learning anew saves {saved} of the exposures" if saved else ""
+        yield f"{name}: recalled before the delay {value('recalled_before_delay')}, after it {still}{rest}."
+    if (lost := value("dpo_displaced")) and (bits := value("dpo_bits_change", 1, " bits", -math.inf, math.inf)):
+        yield (
+            f"{name}: preference training made the right answer itself less likely in {lost} of the facts; bits that it"
+            f" costs more than before, on average: {bits}."
+        )
+    if new := value("overwritten"):
+        lost = value("collateral", unit=" points", low=-100)
+        yield (
+            f"{name}: of the changed names {new} give the new number, {value('old_still_recalled')} still the old one,"
+            f" and in {value('old_likelier')} the old one is likelier; recall that untouched names lost: {lost}."
+        )
+    if costs := value("belief_costs", 1, "", -math.inf, math.inf):
+        yield (
+            f"{name}: exposures to recall that facts need more of which the base believed something else, than unknown"
+            f" ones: {costs}."
+        )
+
+
+def ranged(spread: Summary, times: float, unit: str, lowest: float, highest: float) -> str:
+    """A mean with its interval over runs, as far as the measure goes."""
+    said = f"{times * spread['mean']:.1f}{unit}"
+    if spread["low"] is None:
+        return f"{said} (one run)"
+    low, high = max(times * spread["low"], lowest), min(times * spread["high"], highest)
+    return f"{said} [{low:.1f}, {high:.1f}]"
