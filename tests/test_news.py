@@ -140,7 +140,7 @@ def test_articles_are_read_or_held_out_and_indices_stay_text(source):
     held_out = {example.info["article"] for example in examples if example.split == "control"}
     assert (len(read), len(held_out), len(read & held_out)) == (6, 3, 0)
     assert read | held_out < {f"{i:03d}" for i in range(10)}
-    assert Counter((e.part, e.split) for e in examples if e.part != "chunks") == {
+    assert Counter((e.part, e.split) for e in examples if e.part != "chunks" and e.variant == "plain") == {
         ("facts", "train"): 30,
         ("facts", "control"): 15,
     }
@@ -368,7 +368,7 @@ def test_questions_about_a_control_are_asked_and_never_practised(source, tmp_pat
     rows = [{"article": f"{i:03d}", "question": f"{use}?", "answer": f"{use} {i}", "use": use}
             for i in range(10) for use in ("test", "practice")]  # fmt: skip
     examples = built(source, questions=write_questions(tmp_path, rows), controls=4, cloze=0)
-    assert Counter((e.part, e.split) for e in examples if e.part != "chunks") == {
+    assert Counter((e.part, e.split) for e in examples if e.part != "chunks" and e.variant == "plain") == {
         ("facts", "train"): 6,
         ("practice", "train"): 6,
         ("facts", "control"): 4,
@@ -460,4 +460,19 @@ def test_the_tiny_articles_give_every_kind_of_question():
     assert len(of(examples, "facts", "control")) >= 8 * 5
     assert all(example.wrong for example in of(examples, "practice"))
     random.Random(0).shuffle(examples)
-    assert len({example.prompt for example in examples if example.is_question}) == sum(e.is_question for e in examples)
+    asked = [example.prompt for example in examples if example.is_question and example.variant == "plain"]
+    assert len(set(asked)) == len(asked)
+
+
+def test_a_blank_is_also_asked_as_it_was_read():
+    examples = build(1, 2, source=str(TINY / "news_articles.csv"), controls=8, chunk_words=30).examples
+    asked = {example.id: example for example in examples}
+    texts = [example.answer for example in examples if example.part == "chunks"]
+    continued = [example for example in examples if example.variant == "continued"]
+    assert len(continued) > 50
+    for example in continued:
+        question = asked[example.fact]
+        assert (example.split, question.split, question.part) == ("test", "train", "facts")
+        assert example.answer.strip() == question.answer
+        assert any(text.startswith(example.prompt + example.answer) for text in texts)
+        assert not example.prompt[-1].isspace()

@@ -11,12 +11,12 @@ from collections.abc import Container, Sequence
 
 
 def strict_match(output: str, gold: str) -> bool:
-    """Whether the output is the gold number and nothing else, after NFKC and with outer white space off.
+    """Whether the output is the gold answer and nothing else, both after NFKC and with outer white space off.
 
     Full-width digits are tokens of their own, and NFKC folds them into ASCII ones: this may hold where
     token-level recall does not.
     """
-    return _normalised(output) == gold
+    return _normalised(output) == _normalised(gold)
 
 
 def lenient_match(output: str, gold: str) -> bool:

@@ -56,8 +56,8 @@ def classes_of(
     sampled: dict[str, bool] = {}
     sure: dict[str, float] = {}
     for example, row, found in zip(examples, rows, drawn, strict=True):
-        if example.variant == "reversed":
-            # It asks for something else.
+        if example.variant in ("reversed", "continued"):
+            # They ask for something else, or say more.
             continue
         greedy.setdefault(example.fact, []).append(row["exact"])
         sampled[example.fact] = sampled.get(example.fact, False) or found

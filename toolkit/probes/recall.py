@@ -181,8 +181,9 @@ def summarise(rows: list[Row], entropy_bits: float | None, *, whole_line: bool) 
 
     Losses are nats a token, averaged over all tokens of their kind; bits are bits an answer, averaged over examples.
     Names without an ending are of the main part's trained facts. Controls end in `_control`, trained facts asked
-    otherwise in `_paraphrase` and `_reversed`, trained questions of another part in its name (`_new`), and where facts
-    differ in what the base knew of them, those of a class in its name (`_prior_unknown`).
+    otherwise in `_paraphrase`, `_reversed` and `_continued` (the text that states one, up to it), trained questions of
+    another part in its name (`_new`), and where facts differ in what the base knew of them, those of a class in its
+    name (`_prior_unknown`).
     """
     main = main_part([row["part"] for row in rows])
     trained = [row for row in rows if row["split"] == "train" and row["part"] == main]
@@ -193,7 +194,7 @@ def summarise(rows: list[Row], entropy_bits: float | None, *, whole_line: bool) 
             summary |= {f"{name}{suffix}": value for name, value in of_split(chosen, whole_line).items()}
     others = {
         kind: [row for row in rows if row["variant"].startswith(kind) and row["part"] == main]
-        for kind in ("paraphrase", "reversed")
+        for kind in ("paraphrase", "reversed", "continued")
     } | {
         part: [row for row in rows if row["split"] == "train" and row["part"] == part]
         for part in dict.fromkeys(row["part"] for row in rows)

@@ -137,7 +137,7 @@ def calibration_curves(groups: list[Group]) -> Figure | None:
 
 ASKED = {
     "recall/exact": "trained\nprompt", "recall/exact_paraphrase": "para-\nphrases",
-    "recall/exact_reversed": "reversed\nquestion",
+    "recall/exact_reversed": "reversed\nquestion", "recall/exact_continued": "text read,\ncontinued",
     "recall/exact_control": "controls,\nexact", "recall/interference": "controls,\ntrained answer",
     "recall/intrusions": "trained, another\nfact's answer",
 }  # fmt: skip

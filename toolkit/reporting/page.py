@@ -64,6 +64,7 @@ FROM_FINAL: dict[str, tuple[str, str]] = {
     "recall/intrusions": ("trained prompts answered with another fact's answer", "{:.1%}"),
     "recall/exact_paraphrase": ("exact recall when asked in other words", "{:.1%}"),
     "recall/exact_reversed": ("exact recall of the reversed question", "{:.1%}"),
+    "recall/exact_continued": ("exact recall when the text that was read is to be continued", "{:.1%}"),
     "recall/em": ("exact match of generated answers in words (SQuAD)", "{:.1%}"),
     "recall/f1": ("F1 of generated answers in words (SQuAD)", "{:.3f}"),
     "recall/em_control": ("… exact match of controls, never trained", "{:.1%}"),

@@ -32,6 +32,8 @@ class Question(NamedTuple):
     chunks: tuple[int, ...]
     """Numbers of the chunks that state its answer."""
     wrong: tuple[str, ...] = ()
+    at: tuple[int, int] | None = None
+    """Of a blank: where its answer stands in the content, in characters."""
 
 
 class Material(NamedTuple):
@@ -64,6 +66,7 @@ def prepare(
             each.kind,
             name == "cloze",
             stating(each, chunks),
+            at=(each.start, each.end),
         )
         for name, chosen in (("cloze", tests), ("practice", practice))
         for number, each in enumerate(chosen, start=1)

@@ -130,6 +130,7 @@ def as_examples(materials: Sequence[Material], seed: int) -> Iterator[Example]:
     for material, question in pairs(read, tests=True):
         foil = foil_of(material, question, untold, trained, seed)
         yield example_of(material, question, "facts", foil=foil)
+        yield from continued(material, question)
     yield from practice
     for material, question in pairs(held_out, tests=True):
         yield example_of(material, question, "facts")
@@ -154,6 +155,33 @@ def chunk_examples(material: Material) -> Iterator[Example]:
             facts=tuple(question.id for question in material.questions if number in question.chunks),
             info={"article": article.index},
         )
+
+
+def continued(material: Material, question: Question) -> Iterator[Example]:
+    """The same answer as it was read: a chunk up to where the answer stands, to be gone on with.
+
+    It tells what was not kept from what was, and cannot be asked for.
+    """
+    if question.at is None:
+        return
+    start, end = question.at
+    content = material.article.content
+    for number in question.chunks:
+        before = content[material.chunks[number].start : start]
+        if not before.strip():
+            continue
+        # White space before a word is a part of the word's token, in reading as here.
+        prompt = before.rstrip()
+        yield Example(
+            id=f"{question.id}-continued",
+            fact=question.id,
+            prompt=prompt,
+            answer=content[material.chunks[number].start + len(prompt) : end],
+            split="test",
+            variant="continued",
+            info={"article": material.article.index, "kind": question.kind},
+        )
+        return
 
 
 def practice_example(material: Material, question: Question, told: Pool, untold: Pool, seed: int) -> Example:
