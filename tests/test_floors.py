@@ -10,7 +10,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = [
-    {"run", "dry_run", "dry_run_stages", "eval_recall", "compare", "dashboard", "ask", "data", "list", "schema"}
+    {
+        "run",
+        "run_together",
+        "dry_run",
+        "dry_run_stages",
+        "eval_recall",
+        "compare",
+        "dashboard",
+        "ask",
+        "data",
+        "list",
+        "schema",
+    }
     | {"judge", "questions", "fetch_news"},
     {"training", "reporting"},
     {"probes"},

@@ -49,6 +49,8 @@ def show(groups: list[Recipe], *, with_tokens: bool, fresh: bool = False) -> Non
             show_tokens(console, name, rows[name][:shown], tokenizer)
     heading(console, "schedule")
     updates = [show_stage(console, recipe, built, name, len(rows[name]) if rows else None) for name in recipe.stage]
+    if recipe.judge:
+        show_judge(console, recipe, built)
     heading(console, "size")
     show_size(console, recipe, None if missing else shape_of(recipe, base))
     heading(console, f"runs: {len(recipe.seeds)}, seeds {', '.join(map(str, recipe.seeds))}")
@@ -139,6 +141,19 @@ def open_tokenizer(recipe: Recipe, built: Built, base: Any, console: Console) ->
             raise UserError(not_loaded(base, recipe.model, error)) from error
         console.print(f"\ntokens are not shown: the tokenizer of {base} is not on this machine (a run fetches it).")
         return None
+
+
+def show_judge(console: Console, recipe: Recipe, built: Built) -> None:
+    """What a judge would be asked."""
+    from toolkit.judge import most_calls
+
+    assert recipe.judge is not None
+    asked = sum(example.is_question for example in built.examples)
+    calls = most_calls(asked, len(recipe.stage))
+    console.print(
+        f"judge: at most {calls:,} calls a run to {recipe.judge.model} at {recipe.judge.base_url}, {asked:,} before"
+        f" training and after each of {len(recipe.stage)} stages; python -m toolkit.judge --dry-run says more"
+    )
 
 
 def show_size(console: Console, recipe: Recipe, shape: Shape | None) -> None:

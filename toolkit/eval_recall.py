@@ -48,6 +48,8 @@ def main(
     if engine not in (None, "unsloth", "transformers"):
         raise UserError(f"--engine {engine}: unsloth or transformers is expected.")
     asked_facts = read_jsonl(facts) if facts else None
+    if facts and (text := next((e for e in asked_facts or [] if not e.is_question), None)):
+        raise UserError(f"{facts}: {text.id} has an empty prompt: there is nothing to ask.")
     examples = [asked_facts or examples_of(checkpoint) for checkpoint in found]
     if deep:
         refuse_what_has_no_run(found, facts)

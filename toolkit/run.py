@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from toolkit.errors import UserError
+from toolkit.errors import MachineError, UserError
 from toolkit.models.base import base_digest, check_base
-from toolkit.recipe import Recipe, find_recipe_named, read_recipes
+from toolkit.recipe import Recipe, read_recipes
 from toolkit.run_folder import locked, refuse_if_changed, remove_folder, remove_leftovers, run_for
+from toolkit.run_together import refuse_mixtures, refuse_shared_answers, refuse_unasked_judge, refuse_unyoked
 from toolkit.studies import build_data, resolve_data
 from toolkit.training.one_run import Planned, load, run_one
 
@@ -54,6 +55,7 @@ def main(
     planned = [plan for path, recipe in asked for plan in plan_runs(path, recipe)]
     refuse_shared_answers(planned)
     refuse_unyoked(planned)
+    refuse_unasked_judge(planned)
     todo = [plan for plan in planned if fresh or must_run(plan, console)]
     for plan in todo:
         if plan.run.exists:
@@ -63,6 +65,7 @@ def main(
     stopped = bool(todo) and not run_all(todo, console, fresh=fresh)
     if stopped:
         raise typer.Exit(130)
+    judge_finished(planned, console)
     print_results(planned)
     if compare:
         from toolkit.compare import compare as compare_groups
@@ -81,20 +84,6 @@ def parse_seeds(text: str) -> list[int] | None:
         ) from None
 
 
-def refuse_mixtures(asked: list[tuple[Path, Recipe]]) -> None:
-    """Two recipes of one name would share a folder; two engines cannot share a process, as Unsloth patches it."""
-    paths: dict[str, Path] = {}
-    for path, recipe in asked:
-        # Windows and macOS see one folder in two spellings.
-        name = recipe.name.casefold()
-        if name in paths:
-            raise UserError(f'{path} and {paths[name]} are both called "{recipe.name}"; give one another name.')
-        paths[name] = path
-    engines = {recipe.model.engine for _, recipe in asked}
-    if len(engines) > 1:
-        raise UserError("these recipes ask for different engines, which cannot share a process; run them one by one.")
-
-
 def plan_runs(path: Path, recipe: Recipe) -> list[Planned]:
     """Every run of a recipe, with its data; raises UserError for all that can be known to fail."""
     base = check_base(recipe)
@@ -102,35 +91,21 @@ def plan_runs(path: Path, recipe: Recipe) -> list[Planned]:
     return [Planned(run_for(recipe.name, seed), recipe, seed, built, base) for seed, built in data.items()]
 
 
-def refuse_shared_answers(planned: list[Planned]) -> None:
-    """Groups of different patterns must not share an answer; of one pattern and seed they do on purpose, as pairs."""
-    owners: dict[tuple[str, int, str], Planned] = {}
+def judge_finished(planned: list[Planned], console: Console) -> None:
+    """Have the answers of finished runs scored where their recipe names a judge; a judge that fails ends nothing."""
     for plan in planned:
-        for example in plan.built.examples:
-            if example.split == "test":
-                # Asked only: a reversed question's answer is an index, which all groups have.
-                continue
-            other = owners.setdefault((plan.recipe.study, plan.seed, example.answer), plan)
-            if other is not plan and other.recipe.data.get("pattern") != plan.recipe.data.get("pattern"):
-                raise UserError(
-                    f"{example.answer} is in {other.label} and in {plan.label}: with seed {plan.seed} these groups"
-                    " share a number. Take another seed."
-                )
+        if plan.recipe.judge is None:
+            continue
+        from toolkit.judge import JUDGED, judge_run
 
-
-def refuse_unyoked(planned: list[Planned]) -> None:
-    """A yoked run follows another one, which must be finished, or come before it in this call."""
-    before: set[tuple[str, int]] = set()
-    for plan in planned:
-        for name, stage in plan.recipe.stage.items():
-            followed = stage.yoked_to
-            if followed and (followed, plan.seed) not in before and not run_for(followed, plan.seed).complete:
-                maker, run = find_recipe_named(followed), run_for(followed, plan.seed)
-                raise UserError(
-                    f'{plan.recipe.name}: [stage.{name}] yoked_to = "{followed}": {run.path} is not finished. '
-                    + (f"Give {maker} first, in this call or before." if maker else "No recipe is called so.")
-                )
-        before.add((plan.recipe.name, plan.seed))
+        if (plan.run.path / JUDGED).is_file():
+            continue
+        try:
+            judge_run(plan.run, plan.recipe.judge, console)
+        except (UserError, MachineError) as error:
+            again = f"python -m toolkit.judge {plan.run.path.parent}"
+            console.print(f"{plan.label} was not judged: {error} {again} goes on.", style="yellow", markup=False)
+            return
 
 
 def must_run(plan: Planned, console: Console) -> bool:

@@ -3,7 +3,7 @@
 from types import ModuleType
 from typing import Any
 
-from toolkit.example import Example
+from toolkit.example import Example, main_part
 from toolkit.metrics import extraction
 from toolkit.models.loaded import Loaded, undisturbed
 from toolkit.models.scoring import score
@@ -30,7 +30,9 @@ def measure(
 
     Canary exposures only where the numbers' rule is known (the phone study), a row a fact beside their means.
     """
-    trained = [example for example in examples if example.split == "train"]
+    questions = [example for example in examples if example.split == "train" and example.is_question]
+    main = main_part([example.part for example in questions])
+    trained = [example for example in questions if example.part == main]
     values: dict[str, Any] = set_and_binding(loaded, engine, asked, trained[:MOST], entropy_bits, batch_size)
     if "pattern" in data:
         exposures = canary_exposures(loaded, engine, asked, trained, Rule.of(data), batch_size=batch_size, seed=seed)

@@ -116,8 +116,8 @@ def row_of(
         "strict": None if output is None else digits.strict_match(output, gold),
         "lenient": digits.lenient_match(output, gold) if output is not None and is_number else None,
         "well_formed": digits.well_formed(output, len(gold)) if output is not None and is_number else None,
-        "em": None if output is None or is_number else answers.exact_match(output, gold),
-        "f1": None if output is None or is_number else answers.f1(output, gold),
+        "em": None if output is None else answers.exact_match(output, gold),
+        "f1": None if output is None else answers.f1(output, gold),
         "stopped": scored.stopped,
         "digits_teacher_forced": sum(scored.correct) / len(scored.correct),
         "digits_generated": None if output is None else digits.digit_accuracy(output, gold),
@@ -252,10 +252,10 @@ def of_split(rows: list[Row], whole_line: bool) -> dict[str, float]:
     if rows[0]["output"] is not None:
         values["recall/strict"] = mean(row["strict"] for row in rows)
         values["recall/edit_distance"] = mean(row["edit_distance"] for row in rows)
-        in_words = [row for row in rows if row["em"] is not None]
-        if in_words:
-            values["recall/em"] = mean(row["em"] for row in in_words)
-            values["recall/f1"] = mean(row["f1"] for row in in_words)
+        if any(row["lenient"] is None for row in rows):
+            # Not of numbers alone.
+            values["recall/em"] = mean(row["em"] for row in rows)
+            values["recall/f1"] = mean(row["f1"] for row in rows)
         if all(row["lenient"] is not None for row in rows):
             values["recall/lenient"] = mean(row["lenient"] for row in rows)
             values["recall/malformed"] = mean(not row["well_formed"] for row in rows)

@@ -3,10 +3,10 @@
 import math
 import statistics
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any
 
 from toolkit.checkpoints import Checkpoint
-from toolkit.example import Example, Split
+from toolkit.example import Example, main_part
 from toolkit.metrics import digits, extraction
 from toolkit.metrics.statistics import wilson
 from toolkit.models.loaded import undisturbed
@@ -33,16 +33,19 @@ def report(
 
     given: how many digits are given before the rest must be exact, in turn; None for every number of them.
     """
+    examples = [example for example in examples if example.is_question]
+    main = main_part([example.part for example in examples])
     refuse_merged_digits(opened.loaded.tokenizer, examples)
     moment = Moment(checkpoint.label, -1, "", 0, 0.0, {}, {})
     rows = read_recall(opened.loaded, engine, opened.asked, examples, moment, batch_size=batch_size, with_text=True)
     hits = draw(opened, engine, examples, batch_size, samples, temperature, seed) if samples else None
     splits = {}
     variants = {}
-    for label in dict.fromkeys(map(label_of, examples)):
-        chosen = [i for i, example in enumerate(examples) if label_of(example) == label]
+    labels = [label_of(example, main) for example in examples]
+    for label in dict.fromkeys(labels):
+        chosen = [i for i, own in enumerate(labels) if own == label]
         sampled = None if hits is None else [hits[i] for i in chosen]
-        if label in get_args(Split):
+        if examples[chosen[0]].variant == "plain":
             splits[label] = of_split([rows[i] for i in chosen], given, sampled, samples)
         else:
             variants[label] = of_variant([rows[i] for i in chosen])
@@ -66,7 +69,10 @@ def memory(checkpoint: Checkpoint, rows: list[Row]) -> dict[str, Any]:
 
     Keys are those of metrics.jsonl; the interval of the area under ROC is one over facts.
     """
-    trained, control = ([row for row in rows if row["split"] == split] for split in ("train", "control"))
+    main = main_part([row["part"] for row in rows])
+    trained, control = (
+        [row for row in rows if row["split"] == split and row["part"] == main] for split in ("train", "control")
+    )
     entropy = checkpoint.run.info.get("data", {}).get("entropy_bits") if checkpoint.run else None
     values: dict[str, Any] = {"entropy_bits": entropy}
     if entropy and trained:
@@ -79,9 +85,12 @@ def memory(checkpoint: Checkpoint, rows: list[Row]) -> dict[str, Any]:
     return values
 
 
-def label_of(example: Example) -> str:
-    """What an example is reported under: its split, or how a trained fact was asked otherwise."""
-    return example.variant if example.split == "test" and example.variant != "plain" else example.split
+def label_of(example: Example, main: str) -> str:
+    """What an example is reported under: its split, how a fact was asked otherwise, and its part where it is not the
+    main one (`new`, `old, paraphrase-1`)."""
+    if example.variant != "plain":
+        return example.variant if example.part == main else f"{example.part}, {example.variant}"
+    return example.split if example.part == main or example.split != "train" else example.part
 
 
 def of_split(rows: list[Row], given: list[int] | None, hits: list[int] | None, samples: int) -> dict[str, Any]:
@@ -98,6 +107,8 @@ def of_split(rows: list[Row], given: list[int] | None, hits: list[int] | None, s
         "exact": share(row["exact"] for row in rows),
         "strict": share(row["strict"] for row in rows),
         "lenient": share(row["lenient"] for row in rows) if numbers else None,
+        "em": share(row["em"] for row in rows) if not numbers else None,
+        "f1": mean(row["f1"] for row in rows) if not numbers else None,
         "malformed": share(not row["well_formed"] for row in rows) if numbers else None,
         "stopped": share(row["stopped"] for row in rows),
         "digits_teacher_forced": mean(row["digits_teacher_forced"] for row in rows),

@@ -49,6 +49,8 @@ def split_table(result: dict[str, Any]) -> Table:
         ("bits an answer", lambda s: f"{s['bits']:.3f}"),
         ("exact (by tokens)", lambda s: share(s["exact"])),
         ("strict (generated text)", lambda s: share(s["strict"])),
+        ("exact match (SQuAD)", lambda s: share(s["em"])),
+        ("F1 (SQuAD)", lambda s: None if s["f1"] is None else f"{s['f1']:.3f}"),
         ("lenient (first number in it)", lambda s: share(s["lenient"])),
         ("no well-formed number", lambda s: share(s["malformed"])),
         ("stops after the answer", lambda s: share(s["stopped"])),
