@@ -10,8 +10,9 @@ from rich.text import Text
 
 from toolkit.checkpoints import find_checkpoints
 from toolkit.errors import UserError, is_text
-from toolkit.example import Example, read_jsonl
+from toolkit.example import MAIN, Example, read_jsonl
 
+WHAT = {"train": "was trained", "test": "is of a trained fact, asked in a way that was not trained"}
 SHADES = ((0.9, "green"), (0.5, "yellow"), (0.0, "red"))
 
 
@@ -66,14 +67,17 @@ def main(
 
 
 def remember(known: list[Example], prompt: str) -> str | None:
-    """What the run's own examples say of a prompt: a wrong answer to a control is no failure of the model."""
+    """What the run's own examples say of a prompt: a wrong answer to a control is no failure of the model.
+
+    A prompt that was taught a second answer has two lines.
+    """
+    lines = []
     for example in known:
         if example.prompt == prompt:
-            what = {"train": "was trained", "test": "is of a trained fact, asked in a way that was not trained"}.get(
-                example.split, "is a control, never trained"
-            )
-            return f"{example.id} {what}; its answer is {example.answer}"
-    return None
+            said = WHAT.get(example.split, "is a control, never trained")
+            part = f" (part {example.part})" if example.part != MAIN else ""
+            lines.append(f"{example.id}{part} {said}; its answer is {example.answer}")
+    return "\n".join(lines) or None
 
 
 def answer(opened: Any, engine: Any, prompt: str, max_new_tokens: int) -> Group:

@@ -15,15 +15,13 @@ from toolkit.errors import UserError
 from toolkit.example import read_jsonl
 from toolkit.metrics.agreement import agreement
 from toolkit.recipe import Judge
-from toolkit.run_folder import Run, write_whole
+from toolkit.run_folder import JUDGED, Run, write_whole
 from toolkit.service import Messages, Service, Totals
 from toolkit.stored import read_parquet
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-JUDGED = "probes/judged.json"
-"""What it keeps in a run's folder."""
 
 NEEDED = ("id", "split", "variant", "gold", "output", "strict")
 """Columns of a reading; `em`, SQuAD's exact match, is taken before `strict` where it says something."""

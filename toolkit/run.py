@@ -10,7 +10,7 @@ from rich.console import Console
 from toolkit.errors import MachineError, UserError
 from toolkit.models.base import base_digest, check_base
 from toolkit.recipe import Recipe, read_recipes
-from toolkit.run_folder import locked, refuse_if_changed, remove_folder, remove_leftovers, run_for
+from toolkit.run_folder import JUDGED, locked, refuse_if_changed, remove_folder, remove_leftovers, run_for
 from toolkit.run_together import refuse_mixtures, refuse_shared_answers, refuse_unasked_judge, refuse_unyoked
 from toolkit.studies import build_data, resolve_data
 from toolkit.training.one_run import Planned, load, run_one
@@ -96,7 +96,7 @@ def judge_finished(planned: list[Planned], console: Console) -> None:
     for plan in planned:
         if plan.recipe.judge is None:
             continue
-        from toolkit.judge import JUDGED, judge_run
+        from toolkit.judge import judge_run
 
         if (plan.run.path / JUDGED).is_file():
             continue

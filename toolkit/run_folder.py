@@ -22,6 +22,8 @@ IGNORED_ON_CHANGE = ("seeds", "wandb", "judge")
 """What may differ between a recipe and the run that it resumes: it changes no weight and no number."""
 DEEP = "probes/deep.json"
 """What `eval_recall --deep` keeps in a run's folder."""
+JUDGED = "probes/judged.json"
+"""What a judge said of the generated answers."""
 SEED_FOLDER = re.compile(r"seed-[0-9]+")
 
 

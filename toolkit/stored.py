@@ -76,6 +76,24 @@ class Deep(Stored):
     canary_first: Share | None = Field(default=None, alias="canary/first")
 
 
+class JudgedSplit(Stored):
+    judged: Count
+    unparseable: Count
+    score: Annotated[float, Field(ge=0, le=100)] | None
+    kappa: Annotated[float, Field(ge=-1, le=1)] | None
+    auc: Share | None
+
+
+class JudgedReading(Stored):
+    splits: dict[str, JudgedSplit]
+
+
+class Judged(Stored):
+    """probes/judged.json, as far as it is compared."""
+
+    readings: list[JudgedReading]
+
+
 class Row(Stored):
     """A line of metrics.jsonl: when, and the values read then. A loss that diverged is no number (NaN)."""
 

@@ -10,8 +10,8 @@ from toolkit.metrics.statistics import t_interval
 from toolkit.reporting import stages
 from toolkit.reporting.groups import Group
 from toolkit.reporting.learning import Learning
-from toolkit.run_folder import DEEP
-from toolkit.stored import Deep, read_json
+from toolkit.run_folder import DEEP, JUDGED
+from toolkit.stored import Deep, Judged, read_json
 
 HALF = 0.5
 FIFTHS = 5
@@ -25,7 +25,7 @@ def of_run(group: Group, number: int) -> dict[str, float | None]:
     values = from_rows(group, rows, group.ends[number])
     if learning is not None:
         values |= from_facts(learning)
-    return values | stages.of_run(group, number) | from_depth(group, number)
+    return values | stages.of_run(group, number) | from_depth(group, number) | from_judge(group, number)
 
 
 def from_depth(group: Group, number: int) -> dict[str, float | None]:
@@ -41,6 +41,27 @@ def from_depth(group: Group, number: int) -> dict[str, float | None]:
         "canary/first",
     )
     return {name: found.get(name) for name in names}
+
+
+def from_judge(group: Group, number: int) -> dict[str, float | None]:
+    """What a judge said of the generated answers of trained facts at the last reading, where one was asked.
+
+    Raises UserError for a damaged file.
+    """
+    path = group.runs[number].path / JUDGED
+    if not path.is_file():
+        return {}
+    readings = read_json(path, Judged)["readings"]
+    train = readings[-1]["splits"].get("train") if readings else None
+    if not train:
+        return {}
+    of_all = train["judged"] + train["unparseable"]
+    return {
+        "judge/score": train["score"],
+        "judge/unparseable": train["unparseable"] / of_all if of_all else None,
+        "judge/kappa": train["kappa"],
+        "judge/auc": train["auc"],
+    }
 
 
 def from_rows(group: Group, rows: list[dict[str, Any]], last: dict[str, Any]) -> dict[str, float | None]:
