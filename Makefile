@@ -3,11 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 TINY := recipes/tiny
 
-.PHONY: demo test check setup gpu-path benchmarks
+PYRUN := $(BIN)/python -m toolkit.run
+
+.PHONY: demo demo-facts test check setup gpu-path benchmarks
 
 demo: .venv/.ready
-	$(BIN)/python -m toolkit.run $(TINY)/base.toml
-	$(BIN)/python -m toolkit.run $(TINY)/groupA.toml $(TINY)/groupB.toml $(TINY)/groupC.toml --compare
+	$(PYRUN) $(TINY)/base.toml
+	$(PYRUN) $(TINY)/groupA.toml $(TINY)/groupB.toml $(TINY)/groupC.toml --compare
+
+# The studies of facts on a base that has seen names and sentences: preferences, exams and their control, contradiction, news.
+demo-facts: .venv/.ready
+	$(PYRUN) $(TINY)/words_base.toml
+	$(PYRUN) $(TINY)/names.toml --compare
+	$(PYRUN) $(TINY)/names_exam.toml $(TINY)/names_passive.toml --compare
+	$(PYRUN) $(TINY)/names_contradiction.toml $(TINY)/news.toml
 
 test: .venv/.ready
 	$(BIN)/python -m pytest

@@ -5,37 +5,21 @@ Asked for {"score": 0 … 100}, a service says "Sure! ```json {"score": 90}```":
 
 import hashlib
 import json
-import os
-import re
 import time
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Generic, NamedTuple, NoReturn
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from toolkit.errors import MachineError, UserError
 from toolkit.recipe import Judge
 from toolkit.run_folder import write_whole
-from toolkit.stored import Count, Stored, read_json
-
-T = TypeVar("T", bound=BaseModel)
-Messages = list[dict[str, str]]
+from toolkit.service.keys import brief, check_address, read_key, scrub
+from toolkit.service.replies import Messages, Reply, T, complain, read_object, reply_in
+from toolkit.stored import read_json
 
 CACHE = Path("data/service")
-SECRET_LENGTH = 8
-"""A shorter key is a word that a local server wants to see ("EMPTY"): crossing it out would cross out prose."""
-
-
-class Reply(Stored):
-    """What is kept of a reply; its tokens are None where the service does not count them."""
-
-    text: str
-    finish: str | None = None
-    prompt_tokens: Count | None = None
-    completion_tokens: Count | None = None
 
 
 class Answer(NamedTuple, Generic[T]):
@@ -206,127 +190,8 @@ class Service:
         ) from None
 
 
-# --- what is said and answered ---
-
-
 def stored(place: Path) -> Reply:
     try:
         return Reply.model_validate(read_json(place, Reply))
     except UserError as error:
         raise UserError(f"{error} Delete it, and it is asked for again.") from None
-
-
-def reply_in(body: str, key: str | None) -> Reply | None:
-    """What a chat completion says, without the key; None where the body is none."""
-    try:
-        whole = in_whole_characters(json.loads(body))
-        if whole.get("error"):
-            return None
-        choice = whole["choices"][0] if whole["choices"] else {}
-        message, usage = choice.get("message", {}), whole.get("usage") or {}
-        text = message.get("content") or message.get("refusal") or ""
-        counted = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
-        return Reply(text=scrub(text, key), finish=choice.get("finish_reason"), **counted)
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return None
-
-
-def read_object(reply: Reply, schema: type[T]) -> tuple[T | None, str | None]:
-    """The object in a reply, or what is wrong with it."""
-    try:
-        return schema.model_validate(first_object(reply.text)), None
-    except ValidationError as error:
-        first = error.errors()[0]
-        problem = f"{'.'.join(map(str, first['loc']))}: {first['msg'][0].lower()}{first['msg'][1:]}"
-    except (ValueError, RecursionError) as error:
-        problem = str(error)
-    return None, problem + (", and the reply was cut off at its longest" if reply.finish == "length" else "")
-
-
-def first_object(text: str) -> Any:
-    """The first JSON object of a text, whatever stands around it. Raises ValueError with what is wrong."""
-    # What a model thinks before its reply may hold objects, too.
-    spoken = text.rpartition("</think>")[2].partition("<think>")[0]
-    # Not the next one where this is broken: it may lie inside, in what the reply quotes.
-    start = re.search(r'\{\s*["}]', spoken)
-    if start is None:
-        raise ValueError("it holds no JSON object" if text.strip() else "it is empty")
-    try:
-        found, _ = json.JSONDecoder(object_pairs_hook=said_once).raw_decode(spoken, start.start())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"its JSON is broken ({error.msg})") from None
-    return in_whole_characters(found)
-
-
-def in_whole_characters(values: Any) -> Any:
-    """JSON can say half of a character (\\ud83d), which could not be written again; it becomes a question mark."""
-    return json.loads(json.dumps(values, ensure_ascii=False).encode("utf-8", "replace"))
-
-
-def said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("it says a key twice")
-    return dict(pairs)
-
-
-def complain(messages: Messages, problem: str, schema: type[BaseModel]) -> Messages:
-    """The request once more. In the same turn: not every model takes the same role twice, or an empty reply."""
-    wanted = json.dumps(schema.model_json_schema(), ensure_ascii=False)
-    said = f"An earlier reply could not be read: {problem}. Reply with one JSON object and nothing else: {wanted}"
-    return [*messages[:-1], {**messages[-1], "content": f"{messages[-1]['content']}\n\n{said}"}]
-
-
-def brief(said: Any, key: str | None) -> str:
-    """What a service says of an error, in a line and without the key."""
-    if isinstance(said, dict):
-        said = said.get("message") or said.get("detail") or said
-    text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
-    # Cut last, as half a key would not be found.
-    return " ".join(scrub(text, key).split())[:300].rstrip(".")
-
-
-# --- addresses and keys ---
-
-
-def check_address(base_url: str) -> None:
-    """Raises UserError for what is no http address, and for one that holds more, which may be a secret."""
-    try:
-        parts = urlsplit(base_url)
-        named = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        raise UserError("base_url is no address; one is http://localhost:8000/v1.") from None
-    if parts.username or parts.password or parts.query or parts.fragment:
-        # Not repeated here, as it would stand in logs.
-        raise UserError("base_url holds more than an address. A key belongs in an environment variable (key_env).")
-    if parts.scheme not in ("http", "https") or not named:
-        raise UserError(f'base_url = "{base_url}" is no address; one is http://localhost:8000/v1.')
-
-
-def read_key(variable: str, base_url: str) -> str | None:
-    """The key for a service; None where this machine serves it and there is none. Raises UserError without the key."""
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
-        # It may be the key itself, put in the wrong place.
-        raise UserError("key_env is the name of the environment variable that holds the key, such as OPENAI_API_KEY.")
-    key = os.environ.get(variable, "").strip()
-    if not key and is_local(base_url):
-        return None
-    if not key:
-        raise UserError(f"{base_url} needs a key: put it into the environment variable {variable}.")
-    if not re.fullmatch(r"[!-~]+", key):
-        raise UserError(f"the key in the environment variable {variable} holds a sign that no key has.")
-    return key
-
-
-def is_local(base_url: str) -> bool:
-    host = urlsplit(base_url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def scrub(text: str, key: str | None) -> str:
-    """A text without the key, whatever the service repeats of it."""
-    if key is None or len(key) < SECRET_LENGTH:
-        return text
-    return text.replace(key, "[key]").replace(json.dumps(key)[1:-1], "[key]")
