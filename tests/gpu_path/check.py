@@ -74,10 +74,10 @@ def test_every_layer_is_patched_so_that_no_fallback_passes_unseen(met: dict[str,
 
 def test_the_triton_kernels_were_launched(met: dict[str, dict[str, Any]]) -> None:
     launches = met["gpu"]["launches"]
-    # Two layers, six updates and the one batch: each backward pass launches its feed-forward kernel once a layer.
-    assert launches["_DWf_DW_dfg_kernel"] == 2 * (6 + 1)
+    # Two layers, thirteen updates and the one batch: each backward pass launches its feed-forward kernel once a layer.
+    assert launches["_DWf_DW_dfg_kernel"] == 2 * (6 + 7 + 1)
     for kernel in ("_fg_kernel", "_rms_layernorm_forward", "_rms_layernorm_backward", "_rope_embedding_QK"):
-        assert launches[kernel] >= 2 * (6 + 1), kernel
+        assert launches[kernel] >= 2 * (6 + 7 + 1), kernel
     assert met["cpu"]["launches"] == {}
 
 
@@ -114,3 +114,15 @@ def test_readings_are_equal_in_bits_and_in_greedy_tokens(met: dict[str, dict[str
             said.add(one["output"])
     # A model that always says the same would show little.
     assert len(said) > 3
+
+
+def test_preferences_and_exams_are_equal(met: dict[str, dict[str, Any]]) -> None:
+    assert met["gpu"]["preference_trainer"] == "UnslothDPOTrainer"
+    ours, theirs = met["cpu"]["later"]["train"], met["gpu"]["later"]["train"]
+    assert [row["stage"] for row in ours] == ["learn"] * 3 + ["prefer"] * 2 + ["drill"] * 2
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.keys() == other.keys()
+        for key in set(one) - {"time", "kind", "stage"}:
+            assert other[key] == pytest.approx(one[key], abs=10 * TOLERANCE), key
+    # The second update of a preference is one that the first has moved.
+    assert abs(ours[4]["train/rewards/margins"]) > 100 * TOLERANCE

@@ -41,6 +41,25 @@ STUDY = (
     "recall.every=stage",
 )
 """Three updates, a reading before and one after them: the interpreter takes seconds for each."""
+LATER = """
+extends = "recipes/tiny/groupA.toml"
+[stage.prefer]
+method = "dpo"
+sft_weight = 0.5
+epochs = 1
+batch_size = 3
+grad_accum = 1
+learning_rate = 1e-3
+optimizer = "adamw"
+[stage.drill]
+method = "exam"
+epochs = 1
+batch_size = 3
+grad_accum = 1
+learning_rate = 1e-2
+optimizer = "adamw"
+"""
+"""The other trainers, on a model that has learned a little: two updates each."""
 SEEDS = "0,1"
 """The second one starts on the base from which the first one's adapter was taken off."""
 
@@ -57,14 +76,18 @@ def main(backend: str, folder: Path) -> None:
     if backend == "cpu":
         run("recipes/tiny/base.toml", *BASE)
     run(RECIPE, f"name={backend}", *STUDY, seeds=SEEDS)
+    Path("later.toml").write_text(LATER, encoding="utf-8")
+    run("later.toml", f"name={backend}-later", *STUDY, seeds="0")
     model, loss = one_batch(engine)
     gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
     met = {
         "runs": [of_run(backend, seed) for seed in SEEDS.split(",")],
+        "later": of_run(f"{backend}-later", "0"),
         "loss": loss,
         "patches": patches_of(model),
         "forward": type(model.get_base_model()).forward.__name__,
         "trainer": engine.trainer_and_config()[0].__name__,
+        "preference_trainer": engine.preference_trainer_and_config()[0].__name__,
         "launches": launches,
     }
     from safetensors.torch import save_file
