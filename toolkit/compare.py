@@ -113,7 +113,7 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
 
 def figures(groups: list["Group"], summary: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """(file, caption, figure) of every figure, in the order of the page; None where there is nothing to draw."""
-    from toolkit.reporting import fact_figures, sensitivity
+    from toolkit.reporting import fact_figures, sensitivity, stage_figures
     from toolkit.reporting.figures import loss_curves, recall_curves
 
     differ, primary = summary["settings_that_differ"], summary["primary"]
@@ -121,6 +121,12 @@ def figures(groups: list["Group"], summary: dict[str, Any]) -> Iterator[tuple[st
     yield "sensitivity", "The primary outcome by the setting that the grid varies.", by_setting
     yield "loss_curves", "Loss by epoch, with the floor of a model that knows the rule only.", loss_curves(groups)
     yield "recall_curves", "Exact recall and bits memorised by exposures.", recall_curves(groups)
+    yield (
+        "stages",
+        "Recall and bits through the stages, also of other facts than the main ones.",
+        stage_figures.through_stages(groups),
+    )
+    yield "prior", "Recall by what the base knew before training.", stage_figures.by_prior(groups)
     yield "survival", "Facts not yet recalled, by exposures.", fact_figures.survival_curves(groups)
     asked = fact_figures.asked_otherwise(groups, summary["groups"])
     yield "controls", "Trained facts asked in several ways, and controls.", asked

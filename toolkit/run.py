@@ -144,6 +144,8 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
 
     engine = open_engine(todo[0].recipe.model.engine)
     from toolkit.models.loaded import free_memory
+    from toolkit.training.dpo import check_preferences
+    from toolkit.training.ledger import check_exams
     from toolkit.training.rows import prepare_rows
     from toolkit.training.saved import check_saved
 
@@ -162,6 +164,8 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
                 loaded_key = key
             # Whatever can be refused is refused before a folder is touched.
             rows = prepare_rows(loaded.tokenizer, plan.recipe, plan.built, plan.seed)
+            check_preferences(plan.recipe, engine)
+            check_exams(plan.recipe, plan.built, plan.seed)
             with locked(plan.run):
                 remove_leftovers(plan.run)
                 if fresh:

@@ -3,11 +3,12 @@
 highly_known        every question for the fact (its prompt and its paraphrases) is answered rightly, greedily
 maybe_known         some of them are
 weakly_known        none is, but a sampled answer is right
-believes_otherwise  no answer is right, and the base gives another one with a probability of a half or more
+believes_otherwise  no answer is right, and the base begins another one with a probability of a half or more
 unknown             no answer is right, and the base is sure of none
 """
 
 import json
+import math
 import unicodedata
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -54,7 +55,7 @@ def classes_of(
     drawn = draw(loaded, engine, recipe, seed, examples, samples) if samples else [False] * len(examples)
     greedy: dict[str, list[bool]] = {}
     sampled: dict[str, bool] = {}
-    sure: dict[str, float] = {}
+    plain: dict[str, Example] = {}
     for example, row, found in zip(examples, rows, drawn, strict=True):
         if example.variant in ("reversed", "continued"):
             # They ask for something else, or say more.
@@ -62,14 +63,16 @@ def classes_of(
         greedy.setdefault(example.fact, []).append(row["exact"])
         sampled[example.fact] = sampled.get(example.fact, False) or found
         if example.variant == "plain":
-            sure[example.fact] = row["confidence"] or 0.0
+            plain[example.fact] = example
+    open_ones = [fact for fact in plain if not any(greedy[fact]) and not sampled[fact]]
+    sure = dict(zip(open_ones, own_chances(loaded, engine, recipe, [plain[fact] for fact in open_ones]), strict=True))
     classes = {fact: class_of(answers, sampled[fact], sure.get(fact, 0.0)) for fact, answers in greedy.items()}
     return {"samples": samples, "temperature": TEMPERATURE, "classes": classes}
 
 
 def class_of(greedy: list[bool], sampled: bool, sure: float) -> Class:
     """greedy: whether each question is answered rightly; sampled: whether a draw is right; sure: the probability that
-    the base gives its own greedy answer."""
+    the base begins its answer as it greedily does."""
     if all(greedy):
         return "highly_known"
     if any(greedy):
@@ -77,6 +80,21 @@ def class_of(greedy: list[bool], sampled: bool, sure: float) -> Class:
     if sampled:
         return "weakly_known"
     return "believes_otherwise" if sure >= SURE else "unknown"
+
+
+def own_chances(loaded: Loaded, engine: ModuleType, recipe: Recipe, examples: list[Example]) -> list[float]:
+    """The probability of each question's greedy answer, as far as the right one is long.
+
+    A base does not stop after an answer ("Moscow. The city is"), and what it goes on with would make any of them look
+    unsure: the right answer is not held to that either.
+    """
+    if not examples:
+        return []
+    rendered = [render(loaded.tokenizer, example, recipe.model.format) for example in examples]
+    longest = max(len(item.answer_ids) for item in rendered)
+    with undisturbed(loaded, engine):
+        said = generate(loaded, engine, [item.prompt_ids for item in rendered], longest, recipe.recall.batch_size)
+    return [math.prod(one.probabilities[: len(item.answer_ids)]) for one, item in zip(said, rendered, strict=True)]
 
 
 def draw(
@@ -103,8 +121,10 @@ def draw(
 def begins_with(said: str, gold: str) -> bool:
     """Whether a text begins with the answer, and not with a longer word or number that begins with it."""
     text, wanted = (unicodedata.normalize("NFKC", part).strip() for part in (said, gold))
-    rest = text.removeprefix(wanted)
-    return text.startswith(wanted) and not (wanted[-1:].isalnum() and wanted.isascii() and rest[:1].isalnum())
+    last, following = wanted[-1:], text.removeprefix(wanted)[:1]
+    # Letters may stand right after a number (42nd, 42个), and Chinese has no borders between words.
+    goes_on = following.isdigit() if last.isdigit() else last.isascii() and last.isalnum() and following.isalnum()
+    return text.startswith(wanted) and not goes_on
 
 
 def write_prior(run: Run, prior: dict[str, Any]) -> None:

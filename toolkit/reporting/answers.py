@@ -7,7 +7,7 @@ from typing import Any
 from toolkit.metrics.testing import MOST_ALL_PAIRS
 from toolkit.reporting.groups import Group
 from toolkit.reporting.matched import turned
-from toolkit.reporting.verdict import OUTCOMES, change
+from toolkit.reporting.verdict import OUTCOMES, are_paired, change
 
 Summary = dict[str, Any]
 
@@ -26,8 +26,8 @@ def examined(groups: list[Group], results: list[dict[str, Any]], primary: str) -
             asked = (
                 f"Does being examined help ({followed.name} against {group.name}, as many presentations and updates)?"
             )
-            if result["p"] is None:
-                said.append(f"{asked} That cannot be said: {result['why_not']}.")
+            if why_not := result.get("why_not") or unlike(group, followed):
+                said.append(f"{asked} That cannot be said: {why_not}.")
                 continue
             better = (result["difference"] < 0) == about.less_is_more
             answer = ("Yes" if better else "No, it does harm") if result["shown"] else "No difference shown"
@@ -44,6 +44,17 @@ def yoked_to(group: Group) -> set[str]:
     return {stage["yoked_to"] for stage in stages if stage.get("yoked_to")}
 
 
+def unlike(group: Group, followed: Group) -> str | None:
+    """Why a group is no control of the one that it is yoked to; it may have followed runs that were made anew since."""
+    if not are_paired(group, followed):
+        return "their runs have not the same seeds and facts"
+    for key, what in (("exposures", "presentations"), ("step", "updates")):
+        one, other = ([row[key] for row in each.ends] for each in (group, followed))
+        if any(abs(a - b) > 1e-6 for a, b in zip(one, other, strict=True)):
+            return f"their runs had not as many {what}"
+    return None
+
+
 def exposures_needed(summaries: list[Summary]) -> list[str]:
     """How many exposures, and is it seven? Of each group, where they are few."""
     if len(summaries) > MOST_ALL_PAIRS:
@@ -51,16 +62,31 @@ def exposures_needed(summaries: list[Summary]) -> list[str]:
     said = []
     for summary in summaries:
         known = summary["knowledge"]
-        median, by_seven, within = known.get("median_exposures"), known.get("recalled_by_7"), summary["median_90"]
-        if not median or not by_seven or by_seven["mean"] is None:
+        median, by_seven = known.get("median_exposures"), known.get("recalled_by_7")
+        if not median:
             continue
-        half = f"not half of the facts are recalled within {max(summary['exposures']):g}"
-        if within and median["mean"] is not None:
-            low, high = ("?" if end is None else f"{end:.3g}" for end in (within["low"], within["high"]))
-            seven = "which is seven" if within["equal_to_seven"] else "not shown to be seven"
-            half = f"half of the facts are recalled after {median['mean']:.3g} [90 %: {low}, {high}], {seven}"
-        said.append(f"{summary['group']}: {half}; after seven, {ranged(by_seven, 100, ' %', 0, 100)}.")
+        half = half_recalled(summary, median, summary["median_90"])
+        if by_seven and by_seven["mean"] is not None:
+            half += f"; after seven, {ranged(by_seven, 100, ' %', 0, 100)}"
+        said.append(f"{summary['group']}: {half}.")
     return [f"How many exposures? {' '.join(said)}"] if said else []
+
+
+def half_recalled(summary: Summary, median: Summary, within: Summary | None) -> str:
+    """median: the runs' values, of which none is where a run never recalled half; within: the interval, where it is
+    known between which readings that was."""
+    reached = sum(value is not None for value in median["per_run"])
+    if reached < summary["runs"]:
+        ends = f"within {max(summary['exposures']):g}"
+        if not reached:
+            return f"not half of the facts are recalled {ends}"
+        return f"half of the facts are recalled {ends} in {reached} of {summary['runs']} runs"
+    half = f"half of the facts are recalled after {median['mean']:.3g}"
+    if within is None:
+        return f"{half} or fewer, as readings were too far apart to tell"
+    low, high = ("?" if end is None else f"{end:.3g}" for end in (within["low"], within["high"]))
+    seven = "which is seven" if within["equal_to_seven"] else "not shown to be seven"
+    return f"{half} [90 %: {low}, {high}], {seven}" + (" (in one run)" if summary["runs"] == 1 else "")
 
 
 def later_stages(summaries: list[Summary]) -> list[str]:
@@ -78,20 +104,28 @@ def of_group(name: str, values: Summary) -> Iterator[str]:
         return None if not spread or spread["mean"] is None else ranged(spread, times, unit, low, high)
 
     if still := value("recalled_after_delay"):
-        saved = value("savings", low=-math.inf)
-        rest = f"; learning anew saves {saved} of the exposures" if saved else ""
+        saved, again = value("savings", low=-math.inf), value("relearned")
+        rest = (
+            f"; learning anew saves {saved} of the exposures of facts recalled again, which are {again}"
+            if saved
+            else ""
+        )
         yield f"{name}: recalled before the delay {value('recalled_before_delay')}, after it {still}{rest}."
     if (lost := value("dpo_displaced")) and (bits := value("dpo_bits_change", 1, " bits", -math.inf, math.inf)):
         yield (
             f"{name}: preference training made the right answer itself less likely in {lost} of the facts; bits that it"
             f" costs more than before, on average: {bits}."
         )
+    lost = value("collateral", unit=" points", low=-100)
+    others = f"; recall that untouched names lost: {lost}" if lost else ""
+    old = value("old_still_recalled")
     if new := value("overwritten"):
-        lost = value("collateral", unit=" points", low=-100)
         yield (
-            f"{name}: of the changed names {new} give the new number, {value('old_still_recalled')} still the old one,"
-            f" and in {value('old_likelier')} the old one is likelier; recall that untouched names lost: {lost}."
+            f"{name}: of the changed names {new} give the new number, {old} still the old one,"
+            f" and in {value('old_likelier')} the old one is likelier{others}."
         )
+    elif old:
+        yield f"{name}: no name was taught a second number; {old} of those that could be still give theirs{others}."
     if costs := value("belief_costs", 1, "", -math.inf, math.inf):
         yield (
             f"{name}: exposures to recall that facts need more of which the base believed something else, than unknown"

@@ -128,7 +128,7 @@ def read_learning(run: Run) -> Learning | None:
             known[name] = facts
         if name == end:
             last = [row for row in own if row["split"] in ("train", "control")]
-            mine = {row["part"] for row in own}
+            mine = {row["part"] for row in own if row["split"] == "train"}
             others = [row for row in rows if row["split"] == "train" and row["part"] not in mine]
     readings = list(known.values())
     facts = [fact for fact in readings[-1] if all(fact in reading for reading in readings)] if readings else []
@@ -142,7 +142,9 @@ def read_learning(run: Run) -> Learning | None:
         np.array([[reading[fact][column] for fact in facts] for reading in readings]) for column in range(3)
     )
     stages = [stage_of(paths[name]) for name in known]
-    at = list(known).index(end) if end in known else len(known) - 1
+    # Where the reading at the end cannot be read: the one before it, and none of a later stage.
+    until = list(paths).index(end) if end is not None else 0
+    at = max(sum(position <= until for position, name in enumerate(paths) if name in known) - 1, 0)
     return Learning(facts, exposures, exact, bits, stages, at, last, others, trouble)
 
 
@@ -164,12 +166,13 @@ def end_of(names: list[str], stage: str | None) -> str | None:
 
 
 def of_main_part(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that outcomes are of; of an older reading, which has no parts, all."""
-    parts = [row["part"] for row in rows]
-    if not rows or None in parts:
+    """The rows that outcomes are of: the main part of what is trained, and controls; all of an older reading, which
+    has no parts."""
+    parts = [row["part"] for row in rows if row["split"] == "train"]
+    if not parts or None in parts:
         return rows
     main = main_part(parts)
-    return [row for row in rows if row["part"] == main]
+    return [row for row in rows if row["part"] == main or row["split"] == "control"]
 
 
 def stage_of(path: Path) -> str:

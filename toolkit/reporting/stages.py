@@ -5,7 +5,7 @@ Stages are told apart by what they fed: one that feeds none of the main facts is
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,7 +41,8 @@ def of_run(group: Group, number: int) -> dict[str, float | None]:
     learning = group.learning[number]
     if learning is None:
         return {}
-    return {**kept(learning), **displaced(group, number, learning), **changed(learning), **beliefs(learning)}
+    stages = group.runs[number].recipe.get("stage", {})
+    return {**kept(learning), **displaced(stages, learning), **changed(stages, learning), **beliefs(learning)}
 
 
 def kept(learning: Learning) -> dict[str, float | None]:
@@ -59,7 +60,7 @@ def kept(learning: Learning) -> dict[str, float | None]:
         "retention": median_retention(learning, before, after),
     }
     again = found[delay + 1] if delay + 1 < len(found) and found[delay + 1].fed else None
-    return values | {"savings": mean_savings(learning, before, again) if again else None}
+    return values | (relearned(learning, before, again) if again else {"savings": None, "relearned": None})
 
 
 def median_retention(learning: Learning, before: int, after: int) -> float | None:
@@ -78,49 +79,59 @@ def median_retention(learning: Learning, before: int, after: int) -> float | Non
     return float(np.median(known)) if known else None
 
 
-def mean_savings(learning: Learning, before: int, again: Span) -> float | None:
-    """Share of the exposures that learning anew saved (Ebbinghaus), over the facts that were recalled both times.
+def relearned(learning: Learning, before: int, again: Span) -> dict[str, float | None]:
+    """Learning anew: the share of exposures that it saved (Ebbinghaus), over the facts that were recalled both times.
 
-    Exposures to recall at first, and from the delayed test on. None where no fact was recalled both times.
+    Exposures to recall at first, and from the delayed test on. A fact that was not recalled again may have saved
+    nothing and has no number: how many were is `relearned`. None where no fact was recalled both times.
     """
     first, second = learning.durations_in(0, before), learning.durations_in(again.first, again.last)
-    shares = [
-        savings(one.time, two.time)
-        for one, two in zip(first, second, strict=True)
-        if one.observed and two.observed and one.time > 0
-    ]
-    return math.fsum(shares) / len(shares) if shares else None
+    learned = [(one, two) for one, two in zip(first, second, strict=True) if one.observed and one.time > 0]
+    shares = [savings(one.time, two.time) for one, two in learned if two.observed]
+    return {
+        "savings": math.fsum(shares) / len(shares) if shares else None,
+        "relearned": len(shares) / len(learned) if learned else None,
+    }
 
 
-def displaced(group: Group, number: int, learning: Learning) -> dict[str, float | None]:
-    """What preference training did to the right answers themselves: their bits after it against before it."""
-    stages = group.runs[number].recipe.get("stage", {})
+def displaced(stages: dict[str, Any], learning: Learning) -> dict[str, float | None]:
+    """What preference training did to the right answers themselves: their bits after it against before it.
+
+    Not where it fed other questions than these, as practice questions are in news. stages: the recipe's.
+    """
     for span in spans(learning):
-        if stages.get(span.stage, {}).get("method") == "dpo":
+        if span.fed and stages.get(span.stage, {}).get("method") == "dpo":
             more = learning.bits[span.last] - learning.bits[span.first]
             if np.isfinite(more).all():
                 return {"dpo_bits_change": float(more.mean()), "dpo_displaced": float((more > 0).mean())}
     return {}
 
 
-def changed(learning: Learning) -> dict[str, float | None]:
-    """Of names that were taught a second number (parts old and new, by the id before "-new"), at the end."""
+def changed(stages: dict[str, Any], learning: Learning) -> dict[str, float | None]:
+    """Of names that were taught a second number (parts old and new, by the id before "-new"), at the end.
+
+    Where no second number was taught, as in a control, there is none that could overwrite or resist.
+    """
     old = {row["id"]: row for row in learning.others if row["part"] == "old"}
     new = {row["id"].removesuffix("-new"): row for row in learning.others if row["part"] == "new"}
     names = old.keys() & new.keys()
     if not names:
         return {}
     both = [(old[name], new[name]) for name in sorted(names)]
-    values: dict[str, float | None] = {
-        "overwritten": share(two["exact"] for _, two in both),
-        "old_still_recalled": share(one["exact"] for one, _ in both),
-        "old_likelier": share(one["bits_total"] < two["bits_total"] for one, two in both),
-    }
+    values: dict[str, float | None] = {"old_still_recalled": share(one["exact"] for one, _ in both)}
+    if any(two["exposures"] for _, two in both):
+        values["overwritten"] = share(two["exact"] for _, two in both)
+        values["old_likelier"] = share(one["bits_total"] < two["bits_total"] for one, two in both)
     found = spans(learning)
     if len(found) > 1:
-        before, end = found[0].last, learning.end
-        values["collateral"] = float(learning.exact[before].mean() - learning.exact[end].mean())
+        # Before the second numbers; where none are taught, after the first stage.
+        before = next((span.first for span in found if "new" in trained_on(stages, span.stage)), found[0].last)
+        values["collateral"] = float(learning.exact[before].mean() - learning.exact[learning.end].mean())
     return values
+
+
+def trained_on(stages: dict[str, Any], name: str) -> list[str]:
+    return stages.get(name, {}).get("train_on", [])
 
 
 def beliefs(learning: Learning) -> dict[str, float | None]:

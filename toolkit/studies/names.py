@@ -9,6 +9,8 @@ else between learning and a later test.
 """
 
 import random
+import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -32,29 +34,43 @@ PARAPHRASES: dict[Locale, list[str]] = {
 REVERSES: dict[Locale, str] = {"en_US": "Whose number is {number}? ", "zh_CN": "{number}是谁的号码？"}
 TRIES = 200
 """Names drawn for each that is wanted, before it is said that there are not so many."""
+TITLE = re.compile(r"^(Mr|Mrs|Ms|Miss|Dr)\.? | (Jr\.|MD|DDS|DVM|PhD)$")
+"""What Faker puts before or after one English name in twenty."""
 
 
 def draw_names(locale: Locale, count: int, seed: int) -> list[str]:
-    """`count` different names. Raises UserError where Faker has not so many."""
+    """`count` different names, also without their titles: Dr. Dana Whitfield and Dana Whitfield would be one person.
+
+    Raises UserError where Faker has not so many.
+    """
     from faker import Faker
 
     faker = Faker(locale)
     faker.seed_instance(seed)
-    names: dict[str, None] = {}
+    names: dict[str, str] = {}
     for _ in range(TRIES * count):
         if len(names) == count:
             break
-        names[faker.name()] = None
+        name = faker.name()
+        names.setdefault(TITLE.sub("", name), name)
     if len(names) < count:
         raise UserError(f"[data] Faker has only {len(names)} {locale} names or a few more, and {count} are wanted.")
-    return list(names)
+    return list(names.values())
 
 
 def draw_numbers(count: int, digits: int, rng: random.Random) -> list[str]:
     """`count` different numbers, leading zeros kept."""
-    if count > 10**digits:
-        raise UserError(f"[data] there are {10**digits} numbers of {digits} digits, and {count} are wanted.")
-    return [f"{number:0{digits}d}" for number in rng.sample(range(10**digits), count)]
+    support = 10**digits
+    if count > support:
+        raise UserError(f"[data] there are {support} numbers of {digits} digits, and {count} are wanted.")
+    if support <= sys.maxsize:
+        drawn = rng.sample(range(support), count)
+    else:
+        # Python cannot sample from a longer range. One of so many is hardly ever drawn twice.
+        drawn = []
+        while len(drawn) < count:
+            drawn = list(dict.fromkeys([*drawn, *(rng.randrange(support) for _ in range(count - len(drawn)))]))
+    return [f"{number:0{digits}d}" for number in drawn]
 
 
 def ask(template: str, digits: int, name: str = "", number: str = "") -> str:
@@ -103,6 +119,10 @@ def build(
     for key, template in (("prompt", prompt), *(("paraphrases", other) for other in paraphrases)):
         refuse_template(key, template, "{name}")
     refuse_template("reverse", reverse, "{number}")
+    for position, other in enumerate(paraphrases):
+        if other in (prompt, *paraphrases[:position]):
+            what = "the trained prompt itself" if other == prompt else "there twice"
+            raise UserError(f'[data] paraphrases: "{other}" is {what}.')
     if changed > count:
         raise UserError(f"[data] changed = {changed} of count = {count} names: it cannot be more than all of them.")
     people = count + controls + added + fillers
@@ -120,7 +140,8 @@ def build(
     support = 10**digits
     return Built(
         examples=facts + others,
-        entropy_bits=entropy_of_distinct(support, count),
+        # Of the names whose numbers stay: outcomes are theirs.
+        entropy_bits=entropy_of_distinct(support, count - changed or count),
         rule_only_bits=entropy_bits(support),
         rule_only_digits=0.1,
         answer_digits=digits,

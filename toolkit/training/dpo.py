@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from toolkit.example import Example
-from toolkit.metrics.digits import well_formed
+from toolkit.metrics.digits import strict_match, well_formed
 from toolkit.models.loaded import Loaded, undisturbed
 from toolkit.models.scoring import generate, score
 from toolkit.recipe import Recipe, Stage
@@ -29,6 +29,12 @@ from toolkit.training.sft import arguments, built, counting
 LN2 = 0.6931471805599453
 TRIES = 16
 """Answers drawn for each question until one is a mistake of the model's own."""
+
+
+def check_preferences(recipe: Recipe, engine: ModuleType) -> None:
+    """Raises UserError where a stage prefers answers, and the engine has no loss for that on this machine."""
+    if any(stage.method == "dpo" for stage in recipe.stage.values()):
+        engine.preference_trainer_and_config()
 
 
 def make_trainer(
@@ -119,7 +125,9 @@ def with_own_mistakes(
             drawn = generate(loaded, engine, prompts, longest, batch_size, temperature=1.0)
             for number, said in zip(lacking, drawn, strict=True):
                 fits = len(rows[number]["prompt_ids"]) + len(said.ids) < max_length
-                if said.ended and fits and is_mistake(said.text, examples[number].answer):
+                # Not `said.text`: it leaves special tokens out, and they would be trained too.
+                text = loaded.tokenizer.decode(said.ids)
+                if said.ended and fits and is_mistake(text, examples[number].answer):
                     mistakes[number] = [*said.ids, end]
     return [
         row | ({"rejected_ids": mistakes[number]} if number in mistakes else {}) for number, row in enumerate(rows)
@@ -129,9 +137,10 @@ def with_own_mistakes(
 def is_mistake(said: str, gold: str) -> bool:
     """Whether an answer is of the right answer's kind (as many digits, or words) and is not it."""
     text = said.strip()
-    if gold.isascii() and gold.isdigit():
-        return text != gold and len(text) == len(gold) and well_formed(text, len(gold))
-    return bool(text) and text != gold
+    if not text or strict_match(text, gold):
+        # Full-width digits are the right answer too.
+        return False
+    return not (gold.isascii() and gold.isdigit()) or (len(text) == len(gold) and well_formed(text, len(gold)))
 
 
 def write_pairs(path: Path, rows: Rows, examples: list[Example], tokenizer: Any) -> None:

@@ -47,8 +47,11 @@ def train_exam(training: Training, name: str, stage: Stage, rows: Rows) -> bool:
     run, examples = training.run, stage_examples(training.built, stage)
     followed = None
     if stage.yoked_to is not None:
-        followed = yoke(stage.yoked_to, training.seed, name, examples, stage.epochs)
-    earlier = [entry for entry in read_ledger(run) if entry["stage"] != name]
+        followed = yoke(training.built, training.seed, name, stage)
+    stages = list(training.recipe.stage)
+    done_before = stages[: stages.index(name)]
+    # Not what else is in the file: it may be of a recipe that this folder had before its run.json was lost.
+    earlier = [entry for entry in read_ledger(run) if entry["stage"] in done_before]
     exam = go_on(training, name, len(rows))
     reading, saving = Every.parse(training.recipe.recall.every), Every.parse(stage.save)
     for number in range(len(exam.rounds), stage.epochs):

@@ -198,8 +198,9 @@ def close_run(plan: Planned, started: float, tracker: "Tracker") -> None:
 
     run = plan.run
     info = run.info
-    final = run.rows("recall")[-1]
-    if final["step"] != run.rows("train")[-1]["step"]:
+    final, trained = run.rows("recall")[-1], run.rows("train")
+    # An exam in which nothing was missed trains nothing.
+    if final["step"] != (trained[-1]["step"] if trained else 0):
         raise RuntimeError(f"{run.label}: its last reading is of step {final['step']}, and not of its last update.")
     tracker.finish(final, run.readings()[-1], run.path / "examples.jsonl", ok=True)
     run.update_info(

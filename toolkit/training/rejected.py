@@ -14,10 +14,14 @@ DIGITS = "0123456789"
 
 
 class Answers(NamedTuple):
-    """The distinct answers of a stage's examples."""
+    """The answers of a stage's examples."""
 
     listed: list[str]
+    """Each once."""
     known: frozenset[str]
+    """With the foils, which no stage may touch."""
+    of: dict[str, set[str]]
+    """By prompt: one with two numbers, an old and a new one, has both."""
 
 
 Draw = Callable[[Example, Answers, random.Random], str | None]
@@ -25,12 +29,15 @@ Draw = Callable[[Example, Answers, random.Random], str | None]
 
 def other_person(example: Example, answers: Answers, rng: random.Random) -> str | None:
     """An answer that is trained for another prompt: a binding error."""
-    listed = answers.listed
-    if len(listed) < 2:
+    listed, own = answers.listed, answers.of[example.prompt]
+    if len(listed) <= len(own):
         return None
-    # They are distinct: the last one stands in for the right one, so that no list of the others is made.
-    found = listed[rng.randrange(len(listed) - 1)]
-    return listed[-1] if found == example.answer else found
+    while True:
+        # They are distinct: the last one stands in for the right one, so that no list of the others is made.
+        found = listed[rng.randrange(len(listed) - 1)]
+        found = listed[-1] if found == example.answer else found
+        if found not in own:
+            return found
 
 
 def one_digit_off(example: Example, answers: Answers, rng: random.Random) -> str | None:
@@ -76,11 +83,17 @@ KINDS: dict[str, tuple[Draw, str]] = {
 
 
 def rejected_answers(examples: list[Example], kind: str, seed: int) -> list[str]:
-    """A wrong answer for each example, drawn from the seed. Raises UserError where an example has none of this kind."""
+    """A wrong answer for each example, drawn from the seed. Raises UserError where an example has none of this kind,
+    and for a text, which has no answer to prefer."""
     draw, why_not = KINDS[kind]
     rng = random.Random(seed)
     listed = list(dict.fromkeys(example.answer for example in examples))
-    answers = Answers(listed, frozenset(listed))
+    of: dict[str, set[str]] = {}
+    for example in examples:
+        if not example.is_question:
+            raise UserError(f"{example.id} is a text without a question: preference training needs questions.")
+        of.setdefault(example.prompt, set()).add(example.answer)
+    answers = Answers(listed, frozenset(listed) | {example.foil for example in examples if example.foil}, of)
     found = []
     for example in examples:
         wrong = draw(example, answers, rng)

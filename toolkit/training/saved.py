@@ -9,11 +9,12 @@ from pydantic import Field
 
 from toolkit.errors import UserError
 from toolkit.models.files import holds_adapter, model_files, stored_weights
-from toolkit.recipe import Recipe
-from toolkit.run_folder import Run
+from toolkit.recipe import Recipe, Stage
+from toolkit.run_folder import Run, run_for
 from toolkit.stored import Stored, read_json
 from toolkit.training.exposures import FILE, StoredExposures
-from toolkit.training.ledger import Round, updates_in
+from toolkit.training.ledger import FILE as LEDGER
+from toolkit.training.ledger import Round, read_ledger, updates_in
 
 MARKER = "complete"
 """Written last: a checkpoint without it is one that a kill cut short."""
@@ -82,24 +83,41 @@ def check_saved(run: Run, recipe: Recipe) -> None:
     if not run.exists:
         return
     try:
-        for name in recipe.stage:
+        read_ledger(run)
+        for name, stage in recipe.stage.items():
             after = run.state_folder / name / "after"
             if (after / MARKER).is_file():
                 check_folder(after)
+                if stage.method == "exam" and len(read_ledger(run, name)) != stage.epochs:
+                    raise UserError(f"{run.path / LEDGER} lacks rounds of [stage.{name}], which is done.")
                 continue
             checkpoint = latest_checkpoint(run.state_folder / name / "checkpoints")
             if checkpoint:
-                check_checkpoint(checkpoint)
+                check_checkpoint(checkpoint, stage)
+                refuse_other_rounds(run, name, stage, checkpoint)
             return
     except UserError as error:
         raise UserError(f"{run.label} cannot go on: {error} --fresh starts it over.") from None
 
 
-def check_checkpoint(folder: Path) -> None:
+def refuse_other_rounds(run: Run, name: str, stage: Stage, checkpoint: Path) -> None:
+    """Raises UserError where the run that a yoked one follows was trained anew since this one began to follow it."""
+    if stage.yoked_to is None:
+        return
+    followed = run_for(stage.yoked_to, run.seed)
+    mine = [len(entry["fed"]) for entry in read_json(checkpoint / EXAM, StoredExam)["rounds"]]
+    if mine != [len(entry["fed"]) for entry in read_ledger(followed, name)[: len(mine)]]:
+        raise UserError(f"{followed.label}, which it is yoked to, was trained anew since, and fed other numbers.")
+
+
+def check_checkpoint(folder: Path, stage: Stage) -> None:
     check_folder(folder)
-    if (folder / EXAM).is_file():
-        read_json(folder / EXAM, StoredExam)
-        if (folder / OPTIMIZER).is_file():
+    if stage.method == "exam":
+        exam = read_json(folder / EXAM, StoredExam)
+        updates = sum(entry["updates"] for entry in exam["rounds"])
+        if (updates, len(exam["rounds"]), len(exam["box"])) != (exam["updates"], step_of(folder), len(exam["due"])):
+            raise UserError(f"{folder / EXAM} is damaged (its rounds, updates and boxes do not agree).")
+        if exam["updates"]:
             check_state(folder / OPTIMIZER)
         return
     read_json(folder / "trainer_state.json", TrainerState)
