@@ -18,7 +18,7 @@ class Watched:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         from toolkit.models import scoring, with_unsloth
-        from toolkit.training import callback, sft, train
+        from toolkit.training import callback, sft
 
         self.fed: list[dict[str, list[int]]] = []
         self.saves: list[str] = []
@@ -26,9 +26,9 @@ class Watched:
         self.blocks_computed = 0
         self.engine_asked: dict[str, Any] = {}
 
-        def make_trainer(engine: Any, loaded: Any, rows: Any, *rest: Any) -> Any:
+        def make_trainer(engine: Any, loaded: Any, rows: Any, *rest: Any, **keywords: Any) -> Any:
             self.fed += rows
-            return sft.make_trainer(engine, loaded, rows, *rest)
+            return make(engine, loaded, rows, *rest, **keywords)
 
         def write_whole(path: Path, text: str) -> None:
             if path.name == callback.MARKER:
@@ -47,8 +47,8 @@ class Watched:
         def count(module: torch.nn.Module, inputs: Any) -> None:
             self.blocks_computed += type(module).__name__ == "Qwen3MLP"
 
-        cut, load = scoring.chunks, with_unsloth.FastLanguageModel.from_pretrained
-        patch.setattr(train, "make_trainer", make_trainer)
+        cut, load, make = scoring.chunks, with_unsloth.FastLanguageModel.from_pretrained, sft.make_trainer
+        patch.setattr(sft, "make_trainer", make_trainer)
         patch.setattr(callback, "write_whole", write_whole)
         patch.setattr(scoring, "chunks", chunks)
         patch.setattr(with_unsloth.FastLanguageModel, "from_pretrained", from_pretrained)
@@ -63,7 +63,7 @@ class Ran(NamedTuple):
 
     @property
     def facts(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.run.path / "examples.jsonl").read_text("utf-8").splitlines()]
+        return self.lines("examples.jsonl")
 
     def asked(self, variant: str) -> list[str]:
         """The questions of one kind for trained facts."""
@@ -134,8 +134,22 @@ class Ran(NamedTuple):
     def at_wandb(self) -> dict[str, Any]:
         return records(self.run.info["wandb"]["folder"], "run")[0]
 
-    def column(self, key: str) -> list[float]:
-        return [row[key] for row in self.run.rows("train")]
+    def column(self, key: str, stage: str = "learn") -> list[float]:
+        return [row[key] for row in self.run.rows("train") if row["stage"] == stage]
+
+    def lines(self, file: str) -> list[dict[str, Any]]:
+        """A JSONL file of its folder."""
+        return [json.loads(line) for line in (self.run.path / file).read_text("utf-8").splitlines()]
+
+    @property
+    def fed_by_round(self) -> list[int]:
+        """How many facts each round of its exam fed."""
+        return [len(entry["fed"]) for entry in self.lines("ledger.jsonl")]
+
+    @property
+    def rejected(self) -> list[tuple[str, str]]:
+        """Right and rejected answers of its preference training."""
+        return [(pair["chosen"], pair["rejected"]) for pair in self.lines("pairs-prefer.jsonl")]
 
 
 def ran(recipe: str, name: str, *changes: str) -> Ran:

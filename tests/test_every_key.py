@@ -4,7 +4,10 @@ The same seed gives the same run to the last bit, so that a difference comes fro
 """
 
 import json
+import math
 import re
+import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,9 @@ from rich.console import Console
 from tests.observed import Ran, ran
 from toolkit.example import Example
 from toolkit.metrics.information import PROJECTIONS
+from toolkit.recipe import Judge, read_recipe
 from toolkit.recipe.complaints import general, tables
-from toolkit.studies import STUDIES, data_model
+from toolkit.studies import STUDIES, build_data, data_model
 from toolkit.studies.built import Built
 
 PHONE = """
@@ -38,6 +42,26 @@ grad_accum = 1
 learning_rate = 1e-3
 optimizer = "adamw"
 """
+PREFER = f"""{PHONE}
+[stage.prefer]
+method = "dpo"
+epochs = 2
+batch_size = 4
+grad_accum = 1
+learning_rate = 1e-3
+optimizer = "adamw"
+"""
+EXAM = f"""{PHONE}
+[stage.drill]
+method = "exam"
+epochs = 2
+batch_size = 4
+grad_accum = 1
+learning_rate = 1e-3
+optimizer = "adamw"
+"""
+DIGITS = ("data.digits=1", "data.count=10", "data.controls=0")
+"""All ten of them are trained: whichever digit a model says, it is somebody's."""
 NEW = """
 study = "lines"
 [data]
@@ -70,7 +94,9 @@ ONLY_WATCH = {
     "recall.every",
     "recall.batch_size",
     "recall.sample",
+    "recall.prior_samples",
     "compare.primary",
+    "compare.after",
 }
 """What may not touch the weights; nor may any key of [wandb]."""
 
@@ -87,6 +113,22 @@ def compared(r: Ran) -> dict[str, Any]:
 
     folder = compare([str(r.run.path)], f"every-key-{r.run.name}", Console(quiet=True))
     return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+
+
+def prior_samples(r: Ran) -> int:
+    return json.loads((r.run.path / "probes/prior.json").read_text(encoding="utf-8"))["samples"]
+
+
+def two_groups_to_follow() -> None:
+    """Groups whose exams fed another number of facts: the second one's ledger is the first one's, cut short."""
+    if Path("checkpoints/every-key-followed-2").exists():
+        return
+    ran(EXAM, "every-key-followed", *DIGITS)
+    shutil.copytree("checkpoints/every-key-followed", "checkpoints/every-key-followed-2")
+    ledger = Path("checkpoints/every-key-followed-2/seed-0/ledger.jsonl")
+    rounds = [json.loads(line) for line in ledger.read_text("utf-8").splitlines()]
+    short = [entry | {"fed": entry["fed"][:4], "updates": 1} for entry in rounds]
+    ledger.write_text("".join(json.dumps(entry) + "\n" for entry in short), encoding="utf-8")
 
 
 def two_parts(data_seed: int, assignment_seed: int, count: int = 8, controls: int = 0) -> Built:
@@ -148,10 +190,25 @@ ON_PHONE: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
     ("recall.every=stage", lambda r: r.steps_read, [0, 2, 4], [0, 4]),
     ("recall.batch_size=3", lambda r: max(r.watched.batches), 32, 3),
     ("recall.sample=2", lambda r: r.examples_read, 12 + 3 * 8, 4 + 3 * 2),
+    ("recall.prior_samples=3", prior_samples, 0, 3),
     ("compare.primary=recall/exact", lambda r: compared(r)["primary"], "exposures_to_recall", "recall/exact"),
     ("wandb.mode=offline", lambda r: r.run.info["wandb"]["mode"], "disabled", "offline"),
     (("wandb.project=other", "wandb.mode=offline"), lambda r: r.at_wandb["project"], "toolkit", "other"),
     (("wandb.entity=team", "wandb.mode=offline"), lambda r: r.at_wandb.get("entity"), None, "team"),
+]  # fmt: skip
+LN2 = math.log(2)
+ON_PREFER: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
+    # The first update's loss is ln 2 whatever it is held to.
+    ("stage.prefer.beta=0.5", lambda r: r.column("train/loss", "prefer")[1:], DIFFERENT, DIFFERENT),
+    ("stage.prefer.rejected=one_digit_off",
+     lambda r: {sum(a != b for a, b in zip(*pair, strict=True)) for pair in r.rejected} == {1}, False, True),
+    ("stage.prefer.sft_weight=1.0", lambda r: abs(r.column("train/loss", "prefer")[0] - LN2) < 1e-3, True, False),
+    ("compare.after=learn", lambda r: compared(r)["groups"][0]["exposures"], [4], [2]),
+]  # fmt: skip
+ON_EXAM: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
+    (("stage.drill.review=leitner", *DIGITS), lambda r: r.lines("ledger.jsonl")[1]["asked"] < 10, False, True),
+    (("stage.drill.yoked_to=every-key-followed-2", *DIGITS, "stage.drill.review=yoked",
+      "stage.drill.yoked_to=every-key-followed"), lambda r: r.fed_by_round == [4, 4], False, True),
 ]  # fmt: skip
 ON_NEW: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
     ("data.count=70", lambda r: r.splits.count("train"), 60, 70),
@@ -191,7 +248,8 @@ def key_of(change: str | tuple[str, ...]) -> str:
 @pytest.mark.parametrize(
     ("recipe", "change", "look", "before", "after"),
     [pytest.param(recipe, *case, id=f"{study}-{key_of(case[0])}")
-     for study, recipe, cases in (("phone", PHONE, ON_PHONE), ("lines", NEW, ON_NEW)) for case in cases],
+     for study, recipe, cases in (("phone", PHONE, ON_PHONE), ("prefer", PREFER, ON_PREFER), ("exam", EXAM, ON_EXAM),
+                                  ("lines", NEW, ON_NEW)) for case in cases],
 )  # fmt: skip
 def test_another_value_of_a_key_makes_the_difference_that_it_should(
     in_project: Path, monkeypatch: pytest.MonkeyPatch, unchanged: Callable[..., Ran],
@@ -201,6 +259,8 @@ def test_another_value_of_a_key_makes_the_difference_that_it_should(
     mine, *beside = (change,) if isinstance(change, str) else change
     if mine.startswith("model.base="):
         ran(NEW, "every-key-base")
+    if "yoked_to" in mine:
+        two_groups_to_follow()
     was = unchanged(recipe, *beside)
     now = ran(recipe, f"every-key-{re.sub('[^a-z_]+', '-', key_of(change))}-{len(recipe)}", *beside, mine)
     if before is DIFFERENT:
@@ -211,14 +271,205 @@ def test_another_value_of_a_key_makes_the_difference_that_it_should(
         assert now.weights == was.weights
 
 
+# --- what needs no training to be seen ---
+
+BUILT = """
+name = "every-key-built"
+study = "{study}"
+[data]
+{data}
+[model]
+base = "checkpoints/tiny-base"
+[stage.learn]
+method = "sft"
+train_on = ["{part}"]
+"""
+SOURCE = """name,number,town
+Ann Lee,00123,Orlin
+Bo Fox,45678,Pellam
+Cy Ray,90210,Orlin
+"""
+DATA = {
+    "facts": '''source = "people.csv"
+prompt = "What is the number of {name}?"
+answer = "{number}"''',
+    "names": "count = 6\ncontrols = 4",
+    "news": 'source = "recipes/tiny/news_articles.csv"',
+    "lines": "count = 30",
+}  # fmt: skip
+QUESTIONS = "recipes/tiny/news_questions.jsonl"
+
+
+def split(examples: list[Example], name: str) -> list[Example]:
+    return [example for example in examples if example.split == name]
+
+
+def part(examples: list[Example], name: str) -> list[Example]:
+    return [example for example in examples if example.part == name and example.variant == "plain"]
+
+
+def asked(examples: list[Example], variant: str) -> list[tuple[str, str]]:
+    return [(example.prompt, example.answer) for example in examples if example.variant == variant]
+
+
+def articles(examples: list[Example], name: str) -> int:
+    return len({example.info["article"] for example in split(examples, name)})
+
+
+def words(examples: list[Example]) -> int:
+    """Of the longest chunk."""
+    return max(len(example.answer.split()) for example in part(examples, "chunks"))
+
+
+def starts(examples: list[Example]) -> int:
+    """Of the first chunk's words, those that the second one begins with."""
+    one, two = (example.answer.split() for example in part(examples, "chunks")[:2])
+    return next(count for count in range(len(one), -1, -1) if one[len(one) - count :] == two[:count])
+
+
+def blanks(examples: list[Example], name: str) -> int:
+    """The most blanks that an article has in a part."""
+    of = Counter(e.info["article"] for e in part(examples, name) if "Fill in" in e.prompt or "____" in e.prompt)
+    return max(of.values(), default=0)
+
+
+LookAt = Callable[[list[Example]], Any]
+ON_DATA: dict[str, list[tuple[str | tuple[str, ...], LookAt, Any, Any]]] = {
+    "facts": [
+        ("data.seed=7", lambda e: [x.id for x in e], DIFFERENT, DIFFERENT),
+        ("data.source=others.csv", lambda e: len(e), 3, 2),
+        ("data.prompt=Call {name}: ", lambda e: {x.prompt[:5] for x in e}, {"What "}, {"Call "}),
+        ('data.answer="{town}"', lambda e: sorted(x.answer for x in e)[0], "00123", "Orlin"),
+        ("data.controls=1", lambda e: len(split(e, "control")), 0, 1),
+        ("data.count=2", lambda e: len(split(e, "train")), 3, 2),
+        ('data.paraphrases=["{name}? "]', lambda e: len(asked(e, "paraphrase-1")), 0, 3),
+        ("data.reverse=Whose is {number}?", lambda e: ("Whose is 00123?", "Ann Lee") in asked(e, "reversed"),
+         False, True),
+        (('data.reverse_answer="{town}"', "data.reverse=Whose is {number}?"),
+         lambda e: ("Whose is 00123?", "Orlin") in asked(e, "reversed"), False, True),
+    ],
+    "names": [
+        ("data.seed=7", lambda e: [x.answer for x in e], DIFFERENT, DIFFERENT),
+        ("data.count=7", lambda e: len(split(e, "train")), 6, 7),
+        ("data.controls=5", lambda e: len(split(e, "control")), 4, 5),
+        ("data.changed=2", lambda e: (len(part(e, "old")), len(part(e, "new"))), (0, 0), (2, 2)),
+        ("data.added=3", lambda e: len(part(e, "added")), 0, 3),
+        ("data.fillers=3", lambda e: len(part(e, "filler")), 0, 3),
+        ("data.digits=4", lambda e: {len(x.answer) for x in split(e, "train")}, {10}, {4}),
+        ("data.locale=zh_CN", lambda e: any(x.info["name"].isascii() for x in e), True, False),
+        ("data.prompt=Call {name}: ", lambda e: {x.prompt[:5] for x in split(e, "train")}, {"What "}, {"Call "}),
+        ("data.otherwise=false", lambda e: len(split(e, "test")), 18, 0),
+        ('data.paraphrases=["{name}! "]', lambda e: (asked(e, "paraphrase-1")[0][0][-2:], len(split(e, "test"))),
+         ("r ", 18), ("! ", 12)),
+        ("data.reverse=Of {number}?", lambda e: {p[:3] for p, _ in asked(e, "reversed")}, {"Who"}, {"Of "}),
+    ],
+    "news": [
+        ("data.seed=7", lambda e: [x.prompt for x in part(e, "facts")], DIFFERENT, DIFFERENT),
+        ("data.source=articles.csv", lambda e: articles(e, "train"), 24, 4),
+        (f"data.questions={QUESTIONS}", lambda e: any("Question: " in x.prompt for x in e), False, True),
+        ("data.count=3", lambda e: articles(e, "train"), 24, 3),
+        ("data.controls=2", lambda e: (articles(e, "train"), len(split(e, "control")) > 0), (24, False), (22, True)),
+        ("data.chunk_words=30", words, 50, 30),
+        ("data.overlap_words=5", starts, 10, 5),
+        ("data.cloze=2", lambda e: blanks(e, "facts"), 5, 2),
+        ("data.practice=3", lambda e: blanks(e, "practice"), 0, 3),
+        ("data.cloze_prompt=Say: {sentence} ", lambda e: {x.prompt[:4] for x in part(e, "facts")}, {"Topi"}, {"Say:"}),
+        (("data.question_prompt=Ask: {question} ", f"data.questions={QUESTIONS}"),
+         lambda e: any(x.prompt.startswith("Ask: ") for x in e), False, True),
+    ],
+    "lines": [
+        ('data.kinds=["sentences"]', lambda e: any(x.prompt == "" for x in e), False, True),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("study", "change", "look", "before", "after"),
+    [pytest.param(study, *case, id=f"{study}-{key_of(case[0])}") for study, cases in ON_DATA.items() for case in cases],
+)
+def test_another_value_of_a_datas_key_builds_other_examples(
+    folder: Path, study: str, change: str | tuple[str, ...], look: LookAt, before: Any, after: Any
+) -> None:
+    text = BUILT.replace("{study}", study).replace("{data}", DATA[study])
+    Path("recipe.toml").write_text(text.replace("{part}", "lines" if study == "lines" else "facts"), encoding="utf-8")
+    Path("people.csv").write_text(SOURCE, encoding="utf-8")
+    Path("others.csv").write_text(SOURCE.replace("Cy Ray,90210,Orlin\n", ""), encoding="utf-8")
+    lines = Path("recipes/tiny/news_articles.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    Path("articles.csv").write_text("".join(lines[:5]), encoding="utf-8")
+    mine, *beside = (change,) if isinstance(change, str) else change
+    was, now = (
+        build_data(read_recipe(Path("recipe.toml"), tuple(said)), 0).examples for said in (beside, [*beside, mine])
+    )
+    if before is DIFFERENT:
+        assert look(was) != look(now)
+    else:
+        assert (look(was), look(now)) == (before, after)
+
+
+JUDGED = f"""name = "every-key-judged"
+{PHONE}
+[judge]
+base_url = "http://localhost:8000/v1"
+model = "one"
+"""
+ON_JUDGE: list[tuple[str, str, Any, Any]] = [
+    ("judge.base_url=http://localhost:9000/v1", "base_url", "http://localhost:8000/v1", "http://localhost:9000/v1"),
+    ("judge.model=two", "model", "one", "two"),
+    ("judge.key_env=OTHER_KEY", "api_key", "the-first-key", "the-other-key"),
+    ("judge.timeout=7.5", "timeout", 60.0, 7.5),
+    ("judge.retries=1", "max_retries", 5, 1),
+]
+
+
+@pytest.mark.parametrize(("change", "said", "before", "after"), ON_JUDGE, ids=[key_of(case[0]) for case in ON_JUDGE])
+def test_another_value_of_a_judges_key_asks_otherwise(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, change: str, said: str, before: Any, after: Any
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "the-first-key")
+    monkeypatch.setenv("OTHER_KEY", "the-other-key")
+    Path("recipe.toml").write_text(JUDGED, encoding="utf-8")
+    was, now = (read_recipe(Path("recipe.toml"), changes).judge for changes in ((), (change,)))
+    assert was
+    assert now
+    assert (what_is_sent(was, monkeypatch)[said], what_is_sent(now, monkeypatch)[said]) == (before, after)
+
+
+def what_is_sent(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What openai's client is made with, and asked."""
+    import openai
+
+    from toolkit.service import Service
+
+    sent: dict[str, Any] = {}
+
+    class Client:
+        def __init__(self, **keywords: Any) -> None:
+            sent.update(keywords)
+            self.chat = self.completions = self.with_raw_response = self
+
+        def create(self, **keywords: Any) -> None:
+            sent.update(keywords)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(openai, "OpenAI", Client)
+    with pytest.raises(KeyboardInterrupt):
+        Service(judge).send([{"role": "user", "content": "?"}])
+    return sent
+
+
 def test_no_key_is_left_out() -> None:
     fields = tables()
     keys = {(*table, key) for table, keys in fields.items() for key in keys} - (fields.keys() - {("lora",)})
     keys = keys - {("stage",), ("data",)} | {
         ("data", key) for study in STUDIES for key in data_model(study).model_fields
     }
-    shown = {general(tuple(key_of(case[0]).split("."))) for case in ON_PHONE + ON_NEW}
+    trained = ON_PHONE + ON_PREFER + ON_EXAM + ON_NEW
+    changes = [key_of(case[0]) for cases in (trained, ON_JUDGE, *ON_DATA.values()) for case in cases]
+    shown = {general(tuple(change.split("."))) for change in changes}
     assert shown == keys
-    for study, cases in (("phone", ON_PHONE), ("lines", ON_NEW)):
-        own = {key_of(case[0]) for case in cases}
-        assert {f"data.{key}" for key in data_model(study).model_fields} - {"data.seed"} <= own
+    own = {study: {key_of(case[0]) for case in cases} for study, cases in ON_DATA.items()}
+    own["phone"] = {key_of(case[0]) for case in ON_PHONE}
+    own["lines"] |= {key_of(case[0]) for case in ON_NEW}
+    assert own.keys() == STUDIES.keys()
+    for study, shown_of in own.items():
+        assert {f"data.{key}" for key in data_model(study).model_fields} - {"data.seed"} <= shown_of

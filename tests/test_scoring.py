@@ -203,7 +203,7 @@ def row(split: str, bits: list[float], correct: list[bool], **values: Any) -> di
         "split": split, "bits": bits, "bits_total": sum(bits), "correct": correct, "exact": all(correct),
         "digits_teacher_forced": sum(correct) / len(correct), "eos_bits": 1.0, "stopped": True,
         "prompt_bits_total": 6.0, "line_tokens": 5, "output": None, "variant": "plain", "part": "facts",
-            "prior": None, "em": None, "f1": None, "gold": "12",
+            "prior": None, "em": False, "f1": 0.0, "gold": "12",
         "foil_bits_total": None,
     } | values  # fmt: skip
 

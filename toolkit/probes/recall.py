@@ -185,8 +185,9 @@ def summarise(rows: list[Row], entropy_bits: float | None, *, whole_line: bool) 
     another part in its name (`_new`), and where facts differ in what the base knew of them, those of a class in its
     name (`_prior_unknown`).
     """
-    main = main_part([row["part"] for row in rows])
-    trained = [row for row in rows if row["split"] == "train" and row["part"] == main]
+    every = [row for row in rows if row["split"] == "train"]
+    main = main_part([row["part"] for row in every or rows])
+    trained = [row for row in every if row["part"] == main]
     control = [row for row in rows if row["split"] == "control"]
     summary: dict[str, float] = {}
     for chosen, suffix in ((trained, ""), (control, "_control")):

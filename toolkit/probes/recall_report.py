@@ -34,7 +34,8 @@ def report(
     given: how many digits are given before the rest must be exact, in turn; None for every number of them.
     """
     examples = [example for example in examples if example.is_question]
-    main = main_part([example.part for example in examples])
+    trained = [example.part for example in examples if example.split == "train"]
+    main = main_part(trained or [example.part for example in examples])
     refuse_merged_digits(opened.loaded.tokenizer, examples)
     moment = Moment(checkpoint.label, -1, "", 0, 0.0, {}, {})
     rows = read_recall(opened.loaded, engine, opened.asked, examples, moment, batch_size=batch_size, with_text=True)
@@ -69,10 +70,10 @@ def memory(checkpoint: Checkpoint, rows: list[Row]) -> dict[str, Any]:
 
     Keys are those of metrics.jsonl; the interval of the area under ROC is one over facts.
     """
-    main = main_part([row["part"] for row in rows])
-    trained, control = (
-        [row for row in rows if row["split"] == split and row["part"] == main] for split in ("train", "control")
-    )
+    every = [row for row in rows if row["split"] == "train"]
+    main = main_part([row["part"] for row in every or rows])
+    trained = [row for row in every if row["part"] == main]
+    control = [row for row in rows if row["split"] == "control"]
     entropy = checkpoint.run.info.get("data", {}).get("entropy_bits") if checkpoint.run else None
     values: dict[str, Any] = {"entropy_bits": entropy}
     if entropy and trained:

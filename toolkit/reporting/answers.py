@@ -23,8 +23,10 @@ def examined(groups: list[Group], results: list[dict[str, Any]], primary: str) -
                 continue
             if result["b"] == group.name:
                 result = turned(result)
+            # The exam itself trains nothing: what it can do is to choose.
             asked = (
-                f"Does being examined help ({followed.name} against {group.name}, as many presentations and updates)?"
+                f"Does being examined help (feeding what was missed, {followed.name}, against as many facts at random"
+                f" in as many updates, {group.name})?"
             )
             if why_not := result.get("why_not") or unlike(group, followed):
                 said.append(f"{asked} That cannot be said: {why_not}.")
@@ -104,13 +106,14 @@ def of_group(name: str, values: Summary) -> Iterator[str]:
         return None if not spread or spread["mean"] is None else ranged(spread, times, unit, low, high)
 
     if still := value("recalled_after_delay"):
+        before = value("recalled_before_delay")
         saved, again = value("savings", low=-math.inf), value("relearned")
         rest = (
             f"; learning anew saves {saved} of the exposures of facts recalled again, which are {again}"
             if saved
             else ""
         )
-        yield f"{name}: recalled before the delay {value('recalled_before_delay')}, after it {still}{rest}."
+        yield f"{name}: recalled before a stage that fed none of these facts {before}, after it {still}{rest}."
     if (lost := value("dpo_displaced")) and (bits := value("dpo_bits_change", 1, " bits", -math.inf, math.inf)):
         yield (
             f"{name}: preference training made the right answer itself less likely in {lost} of the facts; bits that it"
@@ -127,9 +130,11 @@ def of_group(name: str, values: Summary) -> Iterator[str]:
     elif old:
         yield f"{name}: no name was taught a second number; {old} of those that could be still give theirs{others}."
     if costs := value("belief_costs", 1, "", -math.inf, math.inf):
+        spread = values["belief_costs"]
+        none = spread["low"] is not None and spread["low"] <= 0 <= spread["high"]
         yield (
-            f"{name}: exposures to recall that facts need more of which the base believed something else, than unknown"
-            f" ones: {costs}."
+            f"{name}: exposures to recall that facts took more of which the base believed something else, than unknown"
+            f" ones: {costs}{', no difference shown' if none else ''}."
         )
 
 

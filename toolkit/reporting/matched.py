@@ -64,7 +64,7 @@ def alike(a: Group, b: Group) -> bool:
 
 def turned(result: dict[str, Any]) -> dict[str, Any]:
     """The contrast seen from its other end."""
-    less = {key: None if result[key] is None else -result[key] for key in ("difference", "low", "high")}
+    less = {key: None if result[key] is None else 0.0 - result[key] for key in ("difference", "low", "high")}
     return result | {"difference": less["difference"], "low": less["high"], "high": less["low"]}
 
 

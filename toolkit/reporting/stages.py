@@ -13,6 +13,9 @@ from toolkit.metrics.survival import restricted_mean, retention, savings
 from toolkit.reporting.groups import Group
 from toolkit.reporting.learning import Learning
 
+NOISE = 0.1
+"""Bits: an answer that costs less more than before is not called displaced."""
+
 
 class Span(NamedTuple):
     """The readings of a stage."""
@@ -103,7 +106,7 @@ def displaced(stages: dict[str, Any], learning: Learning) -> dict[str, float | N
         if span.fed and stages.get(span.stage, {}).get("method") == "dpo":
             more = learning.bits[span.last] - learning.bits[span.first]
             if np.isfinite(more).all():
-                return {"dpo_bits_change": float(more.mean()), "dpo_displaced": float((more > 0).mean())}
+                return {"dpo_bits_change": float(more.mean()), "dpo_displaced": float((more > NOISE).mean())}
     return {}
 
 

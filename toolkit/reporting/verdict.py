@@ -124,8 +124,8 @@ def is_number(value: float | None) -> bool:
 def unresolved(a: Group, b: Group, until: float) -> str | None:
     """Why exposures to recall of two groups do not compare: when facts were asked would be taken for learning."""
     runs = [learning for group in (a, b) for learning in group.learning if learning is not None]
-    if all(learning.one_by_one and len(learning.exact) >= FEWEST_READINGS for learning in runs):
-        return None
+    if any(learning.one_by_one and not learning.evenly for learning in runs):
+        return "facts were not fed equally often, and how often depended on what was recalled"
     if not all(learning.evenly for learning in runs):
         return "facts were fed many times between two readings, which do not tell after how many they were recalled"
     asked = [learning.asked_after(until) for learning in runs]

@@ -105,11 +105,16 @@ def take_reading(training: Training, stage: str, step: int, epoch: float, *, wit
 def read_examples(built: Built, sample: int | None, seed: int, *, everything: bool) -> list[Example]:
     """What readings measure: trained and controls, all or a sample of each that is the same at every reading.
 
+    Of several parts a sample of each, by place: of a name with two numbers, in parts of one order, both or none.
     everything: the other questions for these facts too (paraphrases, reversed), which the first and last readings ask.
     """
     chosen: list[Example] = []
-    for split in ("train", "control"):
-        examples = [example for example in built.examples if example.split == split and example.is_question]
+    asked = [example for example in built.examples if example.split in ("train", "control") and example.is_question]
+    kinds = sorted(
+        dict.fromkeys((example.split, example.part) for example in asked), key=lambda kind: kind[0] == "control"
+    )
+    for kind in kinds:
+        examples = [example for example in asked if (example.split, example.part) == kind]
         size = len(examples) if sample is None else min(sample, len(examples))
         drawn = random.Random(sub_seed(seed, "sampling")).sample(examples, size)
         chosen += examples if size == len(examples) else drawn
