@@ -16,7 +16,8 @@ demo-facts: .venv/.ready
 	$(PYRUN) $(TINY)/words_base.toml
 	$(PYRUN) $(TINY)/names.toml --compare
 	$(PYRUN) $(TINY)/names_exam.toml $(TINY)/names_passive.toml --compare
-	$(PYRUN) $(TINY)/names_contradiction.toml $(TINY)/news.toml
+	$(PYRUN) $(TINY)/names_contradiction.toml $(TINY)/names/addition.toml --compare
+	$(PYRUN) $(TINY)/news.toml --compare
 
 test: .venv/.ready
 	$(BIN)/python -m pytest

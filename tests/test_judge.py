@@ -100,7 +100,8 @@ def test_every_generated_answer_is_scored_beside_exact_match(news: Run, server: 
     assert [reading["reading"] for reading in result["readings"]] == ["recall-learn-000000", "recall-learn-000004"]
     assert [len(reading["entries"]) for reading in result["readings"]] == [2 * FACTS, 2 * FACTS]
     assert result["readings"][1]["entries"][0] == {
-        "id": "train-0", "split": "train", "variant": "plain", "exact": True, "reason": "Question 0? 好", "score": 90,
+        "id": "train-0", "split": "train", "variant": "plain", "part": "facts", "exact": True,
+        "reason": "Question 0? 好", "score": 90,
     }  # fmt: skip
     last = result["readings"][1]["splits"]
     assert last["train"] == {
@@ -144,7 +145,7 @@ def test_what_cannot_be_read_is_shown_and_is_in_no_mean(
     result = judge.judge_run(news, settings(server), Console(width=140))
     first = result["readings"][0]
     assert first["entries"][0] == {
-        "id": "train-0", "split": "train", "variant": "plain", "exact": False,
+        "id": "train-0", "split": "train", "variant": "plain", "part": "facts", "exact": False,
         "unparseable": "it holds no JSON object", "text": "Who knows.",
     }  # fmt: skip
     # The same question and answer stand among the controls.
@@ -325,3 +326,13 @@ def test_the_command_needs_no_torch() -> None:
     code = "import sys, toolkit.judge; print({'torch', 'openai', 'numpy', 'scipy', 'pyarrow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stdout.strip() == "set()"
+
+
+def test_trained_questions_of_another_part_are_in_no_mean_of_the_main_ones() -> None:
+    entries = [
+        {"id": part, "split": "train", "variant": "plain", "part": part, "exact": score == 100, "score": score}
+        for part, score in (("facts", 20), ("practice", 100), ("facts", 40))
+    ]
+    found = judge.summarise(entries)
+    assert (found["train"]["judged"], found["train"]["score"]) == (2, 30)
+    assert (found["practice"]["judged"], found["practice"]["score"]) == (1, 100)

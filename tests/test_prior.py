@@ -179,7 +179,7 @@ def test_how_sure_a_base_is_does_not_depend_on_what_it_says_after_its_answer(
 
     from toolkit.models.loaded import undisturbed
     from toolkit.models.scoring import generate, score
-    from toolkit.probes.prior import own_chances
+    from toolkit.probes.prior import begins_with, own_chances
     from toolkit.rendering import render
 
     loaded, examples = opened
@@ -193,12 +193,16 @@ def test_how_sure_a_base_is_does_not_depend_on_what_it_says_after_its_answer(
             own = item._replace(answer_ids=said.ids[: len(item.answer_ids)])
             (scored,) = score(loaded, [own], 1)
         bits = sum(scored.bits) + (scored.end_bits if said.ended else 0.0)
-        assert chance == pytest.approx(2**-bits, rel=1e-3)
+        # Who says nothing believes nothing, and who says the right answer does not believe otherwise.
+        other = said.text.strip() and not begins_with(said.text, example.answer)
+        assert chance == pytest.approx(2**-bits if other else 0.0, rel=1e-3)
+    assert any(chance > 0 for chance in whole)
     # Of a shorter answer only as much is looked at, also beside longer ones.
     short = [replace(example, answer=example.answer[:1]) for example in some]
     mixed = own_chances(loaded, engine, recipe(), [*short, *some])
     assert mixed == pytest.approx(own_chances(loaded, engine, recipe(), short) + whole, rel=1e-3)
-    assert all(first >= both for first, both in zip(mixed, whole, strict=False))
+    # One that begins rightly is no other belief.
+    assert all(first >= both or first == 0 for first, both in zip(mixed, whole, strict=False))
 
 
 BELIEVING = """

@@ -118,7 +118,7 @@ def parameters(query: str, since: str | None, until: str | None, language: str, 
     for option, day in (("--from", since), ("--to", until)):
         if day is not None:
             try:
-                datetime.datetime.strptime(day, "%Y-%m-%d")
+                datetime.date.fromisoformat(day)
             except ValueError:
                 raise UserError(f"{option} {day}: a day is expected, such as 2026-01-31.") from None
     if since and until and since > until:

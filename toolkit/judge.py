@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from toolkit.checkpoints import find_runs
 from toolkit.errors import UserError
-from toolkit.example import read_jsonl
+from toolkit.example import main_part, read_jsonl
 from toolkit.metrics.agreement import agreement
 from toolkit.recipe import Judge
 from toolkit.run_folder import JUDGED, Run, write_whole
@@ -136,7 +136,7 @@ def answers_of(run: Run) -> list[Asked]:
     for path in run.readings():
         if not path.name.startswith("recall-"):
             continue
-        columns, rows = read_parquet(path, [*NEEDED, "em"])
+        columns, rows = read_parquet(path, [*NEEDED, "em", "part"])
         if lacking := [name for name in NEEDED if name not in columns.names]:
             raise UserError(f"{path} is no reading of recall: it has no column {lacking[0]}.")
         for row in rows:
@@ -189,7 +189,7 @@ def judge_run(run: Run, settings: Judge, console: "Console") -> dict[str, Any]:
         bar = track(asked, f"judging {run.label}", console=console, disable=not console.is_terminal)
         for each in bar:
             answer = service.ask(each.messages, Verdict)
-            entry = {name: each.row[name] for name in ("id", "split", "variant")} | {"exact": each.exact}
+            entry = {name: each.row.get(name) for name in ("id", "split", "variant", "part")} | {"exact": each.exact}
             entry |= answer.value.model_dump() if answer.value else {"unparseable": answer.problem, "text": answer.text}
             entries[each.reading].append(entry)
     totals = service.totals
@@ -218,13 +218,22 @@ def in_words(answers: int, totals: Totals) -> str:
 
 
 def summarise(entries: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By split: how many were judged and could not be, their mean score, and how it agrees with exact match.
+    """By split, and by part where it is trained and not the main one: how many were judged and could not be, their mean
+    score, and how it agrees with exact match.
 
     The standard error is over items of this run, and says nothing of other runs. What is undefined is None.
     """
     found = {}
-    for split in dict.fromkeys(entry["split"] for entry in entries):
-        chosen = [entry for entry in entries if entry["split"] == split]
+    trained = [entry["part"] for entry in entries if entry["split"] == "train" and entry.get("part")]
+    main = main_part(trained) if trained else None
+
+    def label(entry: dict[str, Any]) -> str:
+        # Trained questions of another part (practice, new) are not what recall is reported of.
+        other = entry["split"] == "train" and entry.get("part") not in (None, main)
+        return entry["part"] if other else entry["split"]
+
+    for split in dict.fromkeys(map(label, entries)):
+        chosen = [entry for entry in entries if label(entry) == split]
         judged = [entry for entry in chosen if "score" in entry]
         scores = [entry["score"] for entry in judged]
         agreed = agreement(scores, [entry["exact"] for entry in judged])

@@ -11,7 +11,13 @@ from toolkit.errors import MachineError, UserError
 from toolkit.models.base import base_digest, check_base
 from toolkit.recipe import Recipe, read_recipes
 from toolkit.run_folder import JUDGED, locked, refuse_if_changed, remove_folder, remove_leftovers, run_for
-from toolkit.run_together import refuse_mixtures, refuse_shared_answers, refuse_unasked_judge, refuse_unyoked
+from toolkit.run_together import (
+    refuse_mixtures,
+    refuse_shared_answers,
+    refuse_unasked_judge,
+    refuse_unrejected,
+    refuse_unyoked,
+)
 from toolkit.studies import build_data, resolve_data
 from toolkit.training.one_run import Planned, load, run_one
 
@@ -55,6 +61,7 @@ def main(
     planned = [plan for path, recipe in asked for plan in plan_runs(path, recipe)]
     refuse_shared_answers(planned)
     refuse_unyoked(planned)
+    refuse_unrejected(planned)
     refuse_unasked_judge(planned)
     todo = [plan for plan in planned if fresh or must_run(plan, console)]
     for plan in todo:

@@ -4,8 +4,11 @@ from pathlib import Path
 
 from toolkit.errors import UserError
 from toolkit.recipe import Recipe, find_recipe_named
-from toolkit.run_folder import run_for
+from toolkit.run_folder import JUDGED, run_for
+from toolkit.seeds import sub_seed
 from toolkit.training.one_run import Planned
+from toolkit.training.rejected import rejected_answers
+from toolkit.training.rows import stage_examples
 
 
 def refuse_mixtures(asked: list[tuple[Path, Recipe]]) -> None:
@@ -41,9 +44,12 @@ def refuse_shared_answers(planned: list[Planned]) -> None:
 def refuse_unyoked(planned: list[Planned]) -> None:
     """A yoked run follows another one, which must be finished, or come before it in this call."""
     before: set[tuple[str, int]] = set()
+    all_of_them = {(plan.recipe.name, plan.seed) for plan in planned}
     for plan in planned:
         for name, stage in plan.recipe.stage.items():
             followed = stage.yoked_to
+            if (followed, plan.seed) in all_of_them - before:
+                raise UserError(f"{plan.recipe.name} follows {followed}, which comes after it: give that recipe first.")
             if followed and (followed, plan.seed) not in before and not run_for(followed, plan.seed).complete:
                 maker, run = find_recipe_named(followed), run_for(followed, plan.seed)
                 raise UserError(
@@ -55,9 +61,23 @@ def refuse_unyoked(planned: list[Planned]) -> None:
 
 def refuse_unasked_judge(planned: list[Planned]) -> None:
     """A judge that could not be asked is said before training: an address that is none, a key that is not there."""
-    for judge in {plan.recipe.name: plan.recipe.judge for plan in planned}.values():
+    lacking = [plan for plan in planned if not (plan.run.path / JUDGED).is_file()]
+    for judge in {plan.recipe.name: plan.recipe.judge for plan in lacking}.values():
         if judge:
             from toolkit.service import check_address, read_key
 
             check_address(judge.base_url)
             read_key(judge.key_env, judge.base_url)
+
+
+def refuse_unrejected(planned: list[Planned]) -> None:
+    """A wrong answer that preference training asks for and that cannot be had is said before anything is loaded."""
+    for plan in planned:
+        for name, stage in plan.recipe.stage.items():
+            if stage.method != "dpo":
+                continue
+            examples = stage_examples(plan.built, stage)
+            try:
+                rejected_answers(examples, stage.rejected, sub_seed(plan.seed, "rejected"))
+            except UserError as error:
+                raise UserError(f"{plan.recipe.name}: [stage.{name}] {error}") from None

@@ -85,6 +85,7 @@ class JudgedSplit(Stored):
 
 
 class JudgedReading(Stored):
+    reading: str
     splits: dict[str, JudgedSplit]
 
 

@@ -83,7 +83,7 @@ def class_of(greedy: list[bool], sampled: bool, sure: float) -> Class:
 
 
 def own_chances(loaded: Loaded, engine: ModuleType, recipe: Recipe, examples: list[Example]) -> list[float]:
-    """The probability of each question's greedy answer, as far as the right one is long.
+    """The probability of each question's greedy answer, as far as the right one is long; 0 where that is none or right.
 
     A base does not stop after an answer ("Moscow. The city is"), and what it goes on with would make any of them look
     unsure: the right answer is not held to that either.
@@ -94,7 +94,14 @@ def own_chances(loaded: Loaded, engine: ModuleType, recipe: Recipe, examples: li
     longest = max(len(item.answer_ids) for item in rendered)
     with undisturbed(loaded, engine):
         said = generate(loaded, engine, [item.prompt_ids for item in rendered], longest, recipe.recall.batch_size)
-    return [math.prod(one.probabilities[: len(item.answer_ids)]) for one, item in zip(said, rendered, strict=True)]
+    chances = []
+    for one, item, example in zip(said, rendered, examples, strict=True):
+        length = len(item.answer_ids)
+        text = loaded.tokenizer.decode(one.ids[:length], skip_special_tokens=True)
+        # Who says nothing believes nothing, and who says the right answer in other tokens does not believe otherwise.
+        otherwise = text.strip() and not begins_with(text, example.answer)
+        chances.append(math.prod(one.probabilities[:length]) if otherwise else 0.0)
+    return chances
 
 
 def draw(

@@ -9,7 +9,7 @@ from toolkit.metrics import digits, extraction, survival
 from toolkit.metrics.statistics import t_interval
 from toolkit.reporting import stages
 from toolkit.reporting.groups import Group
-from toolkit.reporting.learning import Learning
+from toolkit.reporting.learning import Learning, end_of
 from toolkit.run_folder import DEEP, JUDGED
 from toolkit.stored import Deep, Judged, read_json
 
@@ -44,15 +44,16 @@ def from_depth(group: Group, number: int) -> dict[str, float | None]:
 
 
 def from_judge(group: Group, number: int) -> dict[str, float | None]:
-    """What a judge said of the generated answers of trained facts at the last reading, where one was asked.
+    """What a judge said of the generated answers of trained facts at the end, where one was asked.
 
     Raises UserError for a damaged file.
     """
     path = group.runs[number].path / JUDGED
     if not path.is_file():
         return {}
-    readings = read_json(path, Judged)["readings"]
-    train = readings[-1]["splits"].get("train") if readings else None
+    readings = {reading["reading"]: reading for reading in read_json(path, Judged)["readings"]}
+    end = end_of(list(readings), group.after)
+    train = readings[end]["splits"].get("train") if end else None
     if not train:
         return {}
     of_all = train["judged"] + train["unparseable"]

@@ -81,10 +81,10 @@ def build(
         own = [each for each in found[position] if times[normalise(each.sentence)] == 1]
         rng = random.Random(f"{data_seed}/{article.index}")
         materials.append(prepare(article, position in read, own, asked.get(article.index, []), asking, rng))
-    if not any(question.tests for material in materials for question in material.questions):
+    if not any(question.tests for material in materials if material.is_read for question in material.questions):
         raise UserError(
-            f"[data] source = {source}: nothing would be asked. No sentence has a date, number or name that could be"
-            " taken out, or cloze = 0; give questions = … a file."
+            f"[data] source = {source}: nothing would be asked of the articles that are read. No sentence of theirs has"
+            " a date, number or name that could be taken out, or cloze = 0; give questions = … a file."
         )
     return Built(list(as_examples(materials, data_seed)))
 

@@ -21,10 +21,18 @@ from toolkit.recipe import Recipe, Stage
 from toolkit.rendering import Rendered, pad_token
 from toolkit.run_folder import write_whole
 from toolkit.seeds import sub_seed
+from toolkit.stored import Stored
 from toolkit.training.collator import PairCollator
 from toolkit.training.exposures import Exposures
 from toolkit.training.rows import Rows
 from toolkit.training.sft import arguments, built, counting
+
+
+class StoredPairs(Stored):
+    """pairs.json in a stage's state."""
+
+    rows: list[dict[str, list[int] | float]]
+
 
 LN2 = 0.6931471805599453
 TRIES = 16

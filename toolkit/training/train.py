@@ -1,11 +1,13 @@
 """One run from its first reading to its final weights: stages in order, on the same weights, resumable anywhere."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from toolkit.models.loaded import load_weights, save_weights
 from toolkit.recipe import Stage
-from toolkit.run_folder import Run, remove_folder, whole_folder
+from toolkit.run_folder import Run, remove_folder, whole_folder, write_whole
+from toolkit.stored import read_json
 from toolkit.training import dpo, exam, sft
 from toolkit.training.callback import Every, StageCallback
 from toolkit.training.ledger import updates_in
@@ -80,11 +82,22 @@ def trainer_for(training: Training, name: str, stage: Stage, rows: Rows, folder:
     make_trainer = sft.make_trainer
     if stage.method == "dpo":
         make_trainer = dpo.make_trainer
-        examples, batch = stage_examples(training.built, stage), recipe.recall.batch_size
-        if stage.rejected == "own_mistake":
-            longest = recipe.model.max_length
-            rows, own = dpo.with_own_mistakes(loaded, engine, rows, examples, seed, batch, longest)
-            training.run.log(f"{name}: {own} of {len(rows)} rejected answers are the model's own mistakes")
-        rows = dpo.referenced(loaded, engine, rows, batch)
-        dpo.write_pairs(training.run.path / f"pairs-{name}.jsonl", rows, examples, loaded.tokenizer)
+        rows = pairs_for(training, name, stage, rows)
     return make_trainer(engine, loaded, rows, recipe, stage, seed, folder, training.exposures, callback)
+
+
+def pairs_for(training: Training, name: str, stage: Stage, rows: Rows) -> Rows:
+    """The pairs of a stage with their reference, made once: on a GPU, drawing again after a kill may give others."""
+    engine, loaded, recipe, run = training.engine, training.loaded, training.recipe, training.run
+    made = run.state_folder / name / "pairs.json"
+    if made.is_file():
+        return read_json(made, dpo.StoredPairs)["rows"]
+    examples, batch = stage_examples(training.built, stage), recipe.recall.batch_size
+    if stage.rejected == "own_mistake":
+        longest = recipe.model.max_length
+        rows, own = dpo.with_own_mistakes(loaded, engine, rows, examples, training.seed, batch, longest)
+        run.log(f"{name}: {own} of {len(rows)} rejected answers are the model's own mistakes")
+    rows = dpo.referenced(loaded, engine, rows, batch)
+    dpo.write_pairs(run.path / f"pairs-{name}.jsonl", rows, examples, loaded.tokenizer)
+    write_whole(made, json.dumps({"rows": rows}))
+    return rows
