@@ -202,7 +202,7 @@ def test_the_same_seeds_give_the_same_bytes() -> None:
 
 def test_the_first_people_are_the_same_on_every_machine() -> None:
     recipe = read_recipe(RECIPES / "names.toml")
-    first = [build_data(recipe, seed).examples[0] for seed in recipe.seeds]
+    first = [build_data(recipe, seed).examples[0] for seed in range(5)]
     assert [(example.info["name"], example.answer) for example in first] == [
         ("Terri Mitchell", "3240695503"),
         ("Christopher Sanford", "4463478338"),
@@ -229,7 +229,7 @@ def test_names_numbers_and_assignment_follow_their_seeds() -> None:
 def test_runs_of_a_recipe_have_people_and_numbers_of_their_own() -> None:
     recipe = read_recipe(RECIPES / "names.toml")
     numbers = [{example.answer for example in plain(build_data(recipe, seed).examples)} for seed in recipe.seeds]
-    assert len(set.union(*numbers)) == 5 * 200
+    assert len(set.union(*numbers)) == len(recipe.seeds) * 200
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ WRONG_VALUES = [
     ("name", "name = 'C:\\x'", ["folder's name"]),
     ("name", 'name = "a\\n"', ["folder's name"]),
     ("study", "study = 'phones'", ['study = "phones"', 'did you mean "phone"?']),
-    ("study", "study = 'zzz'", ["known are phone, lines"]),
+    ("study", "study = 'zzz'", ["known are phone, facts, names, news, lines"]),
     ("study", "", ["`study` is missing"]),
     ("seeds", "seeds = []", ["must not be empty"]),
     ("seeds", "seeds = 3", ["a list"]),
