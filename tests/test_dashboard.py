@@ -37,16 +37,20 @@ def test_without_a_key_the_specification_is_kept_and_how_to_go_on_is_said(capsys
 
 def test_every_panels_metric_is_one_that_runs_log() -> None:
     from toolkit.probes.recall import summarise
+    from toolkit.training.callback import LOGGED
 
     row = {
         "split": "train", "variant": "plain", "part": "facts",
-            "prior": None, "em": None, "f1": None, "gold": "12", "bits": [1.0], "bits_total": 1.0, "correct": [True],
+            "prior": None, "em": True, "f1": 1.0, "gold": "12", "bits": [1.0], "bits_total": 1.0, "correct": [True],
         "exact": True, "digits_teacher_forced": 1.0, "eos_bits": 1.0, "stopped": True, "output": "12", "strict": True,
         "edit_distance": 0, "lenient": True, "well_formed": True, "foil_bits_total": 2.0,
     }  # fmt: skip
     rows = [row, row | {"split": "control"}]
-    rows += [row | {"split": "test", "variant": variant} for variant in ("paraphrase-1", "reversed")]
-    logged = set(summarise(rows, 5.0, whole_line=False)) | {"train/loss"}
+    rows += [row | {"split": "test", "variant": variant} for variant in ("paraphrase-1", "reversed", "continued")]
+    rows += [row | {"part": part} for part in ("old", "new")]
+    in_words = [entry | {"lenient": None, "well_formed": None} for entry in rows]
+    logged = set(summarise(rows, 5.0, whole_line=False)) | set(summarise(in_words, 5.0, whole_line=False))
+    logged |= {f"train/{name}" for name in LOGGED}
     assert {metric for metrics in dashboard.SECTIONS.values() for metric in metrics} <= logged
 
 

@@ -28,9 +28,18 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Controls": {
         "recall/membership_auc": "Trained answers told from foils (AUC)",
         "recall/exact_paraphrase": "Exact recall in other words",
-        "recall/exact_reversed": "Index given for the number",
+        "recall/exact_reversed": "The reversed question",
+        "recall/exact_continued": "Text that was read, continued",
         "recall/intrusions": "Answered with another fact's answer",
         "recall/interference": "Controls answered with a trained answer",
+    },
+    "Answers in words, preferences, second answers": {
+        "recall/em": "Exact match (SQuAD)",
+        "recall/f1": "F1 (SQuAD)",
+        "train/rewards/margins": "Reward of the right answer over the wrong one (DPO)",
+        "train/logps/chosen": "Log-probability of the right answer (DPO)",
+        "recall/exact_old": "First numbers of changed names",
+        "recall/exact_new": "Their new numbers",
     },
 }
 """Panels, by section: the metric that each shows against exposures, and its title."""

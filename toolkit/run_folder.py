@@ -120,7 +120,9 @@ class Run:
         """Parquet files of readings, in the order of their steps."""
         found = (self.path / "probes").glob("[!.]*-*.parquet")
         # What somebody else put there has no step in its name.
-        return sorted((path for path in found if re.fullmatch(r".*-[0-9]+", path.stem)), key=step_of_reading)
+        named = [path for path in found if re.fullmatch(r".*-[0-9]+", path.stem)]
+        # A stage without an update, such as an exam of what is all known, has the step of the stage before it.
+        return sorted(named, key=lambda path: (step_of_reading(path), path.stat().st_mtime_ns))
 
     def update_info(self, **values: Any) -> None:
         info = self.info if self.exists else {}
