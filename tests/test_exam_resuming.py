@@ -15,6 +15,7 @@ import typer
 from tests.conftest import Hostile
 from tests.conftest import run as run_recipe
 from tests.killing import contents, die, forked, watch
+from tests.test_exam import BASE, FACTS
 from toolkit.errors import UserError, status_of
 from toolkit.run_folder import Run, run_for
 from toolkit.training.ledger import read_ledger
@@ -23,30 +24,6 @@ pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork"), reason="a run is forked from this process, which Windows cannot"
 )
 
-FACTS = """
-study = "names"
-[data]
-count = 6
-controls = 2
-digits = 3
-otherwise = false
-"""
-BASE = """
-[model]
-base = "checkpoints/tiny-base"
-precision = "fp32"
-max_length = 96
-[stage.learn]
-method = "sft"
-epochs = 20
-batch_size = 2
-grad_accum = 1
-learning_rate = 3e-3
-schedule = "constant"
-optimizer = "adamw"
-[recall]
-every = "stage"
-"""
 EXAM = """
 [model]
 base = "checkpoints/exam-saved-base"

@@ -185,10 +185,7 @@ def summarise(rows: list[Row], entropy_bits: float | None, *, whole_line: bool) 
     another part in its name (`_new`), and where facts differ in what the base knew of them, those of a class in its
     name (`_prior_unknown`).
     """
-    every = [row for row in rows if row["split"] == "train"]
-    main = main_part([row["part"] for row in every or rows])
-    trained = [row for row in every if row["part"] == main]
-    control = [row for row in rows if row["split"] == "control"]
+    main, trained, control = main_rows(rows)
     summary: dict[str, float] = {}
     for chosen, suffix in ((trained, ""), (control, "_control")):
         if chosen:
@@ -211,6 +208,13 @@ def summarise(rows: list[Row], entropy_bits: float | None, *, whole_line: bool) 
     if entropy_bits and trained:
         summary |= memorised(trained, entropy_bits)
     return summary | against_others(trained, control)
+
+
+def main_rows(rows: list[Row]) -> tuple[str, list[Row], list[Row]]:
+    """The main part of what is trained, its rows, and those of controls."""
+    every = [row for row in rows if row["split"] == "train"]
+    main = main_part([row["part"] for row in every or rows])
+    return main, [row for row in every if row["part"] == main], [row for row in rows if row["split"] == "control"]
 
 
 def against_others(trained: list[Row], control: list[Row]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from toolkit.metrics.statistics import wilson
 from toolkit.models.loaded import undisturbed
 from toolkit.models.opening import Opened
 from toolkit.models.scoring import generate
-from toolkit.probes.recall import EXTRA_TOKENS, LN2, Moment, against_others, mean, memorised, read_recall
+from toolkit.probes.recall import EXTRA_TOKENS, LN2, Moment, against_others, main_rows, mean, memorised, read_recall
 from toolkit.rendering import refuse_merged_digits, render
 
 Row = dict[str, Any]
@@ -70,10 +70,7 @@ def memory(checkpoint: Checkpoint, rows: list[Row]) -> dict[str, Any]:
 
     Keys are those of metrics.jsonl; the interval of the area under ROC is one over facts.
     """
-    every = [row for row in rows if row["split"] == "train"]
-    main = main_part([row["part"] for row in every or rows])
-    trained = [row for row in every if row["part"] == main]
-    control = [row for row in rows if row["split"] == "control"]
+    _, trained, control = main_rows(rows)
     entropy = checkpoint.run.info.get("data", {}).get("entropy_bits") if checkpoint.run else None
     values: dict[str, Any] = {"entropy_bits": entropy}
     if entropy and trained:

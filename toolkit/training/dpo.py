@@ -17,6 +17,7 @@ from toolkit.example import Example
 from toolkit.metrics.digits import strict_match, well_formed
 from toolkit.models.loaded import Loaded, undisturbed
 from toolkit.models.scoring import generate, score
+from toolkit.probes.recall import LN2
 from toolkit.recipe import Recipe, Stage
 from toolkit.rendering import Rendered, pad_token
 from toolkit.run_folder import write_whole
@@ -34,7 +35,6 @@ class StoredPairs(Stored):
     rows: list[dict[str, list[int] | float]]
 
 
-LN2 = 0.6931471805599453
 TRIES = 16
 """Answers drawn for each question until one is a mistake of the model's own."""
 

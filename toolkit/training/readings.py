@@ -9,7 +9,7 @@ from typing import Any
 
 from toolkit.example import Example, main_part
 from toolkit.models.loaded import Loaded, save_weights
-from toolkit.probes.prior import classes_of, read_prior, write_prior
+from toolkit.probes.prior import Class, classes_of, read_prior, write_prior
 from toolkit.probes.recall import Moment, read_recall, summarise, write_reading
 from toolkit.recipe import Recipe, Stage
 from toolkit.rendering import fact_numbers
@@ -42,6 +42,8 @@ class Training:
     step: int = 0
     """Updates of the stages before the present one."""
     epoch: float = 0.0
+    prior: dict[str, Class] | None = None
+    """What the base knew of each fact, read once."""
 
     def __post_init__(self) -> None:
         trained = [example for example in self.built.examples if example.split == "train"]
@@ -70,7 +72,9 @@ def keep_row(training: Training, kind: str, stage: str, step: int, epoch: float,
         training.progress.step(row["step"], row["epoch"], values["train/loss"])
 
 
-def take_reading(training: Training, stage: str, step: int, epoch: float, *, with_text: bool) -> None:
+def take_reading(
+    training: Training, stage: str, step: int, epoch: float, *, with_text: bool, before_training: bool = False
+) -> None:
     """Measure recall now: a Parquet file of rows, and their summary in metrics.jsonl."""
     recipe, run = training.recipe, training.run
     presented = training.exposures
@@ -88,11 +92,12 @@ def take_reading(training: Training, stage: str, step: int, epoch: float, *, wit
         batch_size=recipe.recall.batch_size,
         with_text=with_text,
     )
-    if not run.rows("recall"):
+    if before_training:
         write_prior(run, classes_of(training.loaded, training.engine, recipe, training.seed, examples, rows))
-    known_before = read_prior(run)
+    if training.prior is None:
+        training.prior = read_prior(run)
     for row in rows:
-        row["prior"] = known_before.get(row["fact"])
+        row["prior"] = training.prior.get(row["fact"])
     path = run.path / "probes" / f"recall-{stage}-{now.step:06d}.parquet"
     write_reading(path, rows)
     whole_line = any(entry.loss_on == "all" and entry.method == "sft" for entry in recipe.stage.values())

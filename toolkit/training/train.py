@@ -21,7 +21,7 @@ def train(training: Training, rows: dict[str, Rows]) -> bool:
     """Train all stages; returns False where the user stopped it (what resuming needs is then saved)."""
     run, recipe = training.run, training.recipe
     if not run.rows("recall"):
-        take_reading(training, next(iter(recipe.stage)), 0, 0.0, with_text=True)
+        take_reading(training, next(iter(recipe.stage)), 0, 0.0, with_text=True, before_training=True)
     for name, stage in recipe.stage.items():
         after = run.state_folder / name / "after"
         if (after / MARKER).is_file():
