@@ -105,15 +105,15 @@ def contents(run: Run) -> dict[str, Any]:
 
 def left_by(run: Run) -> dict[str, Any]:
     """All that two equal runs have in common: everything but clocks and names."""
-    from toolkit.probes.recall import read_reading
+    from toolkit.stored import read_parquet
 
     kept = sorted(run.path.glob("stages/*/*/*.safetensors"))
     return {
         "state": (run.info["state"], run.state_folder.exists()),
-        "adapter": (run.weights / "adapter_model.safetensors").read_bytes(),
+        "weights": [(path.name, path.read_bytes()) for path in sorted(run.weights.glob("*.safetensors"))],
         "kept weights": [(path.parent.name, path.read_bytes()) for path in kept],
         "rows of metrics.jsonl": [without_clock(row) for row in run.rows()],
-        "readings": {path.name: [row | {"run": ""} for row in read_reading(path)] for path in run.readings()},
+        "readings": {path.name: [row | {"run": ""} for row in read_parquet(path)[1]] for path in run.readings()},
         # What is half written or half removed is hidden.
         "files left behind": sorted(path.name for path in run.path.rglob(".*")),
     }

@@ -16,6 +16,7 @@ FLOORS = [
         "dry_run",
         "dry_run_stages",
         "eval_recall",
+        "eval_classification",
         "compare",
         "dashboard",
         "ask",
@@ -27,7 +28,7 @@ FLOORS = [
     {"training", "reporting"},
     {"probes"},
     {"models", "tracking", "service"},
-    {"checkpoints"},
+    {"checkpoints", "classes"},
     {"studies", "run_folder", "rendering"},
     {"recipe", "example", "metrics", "stored"},
     {"errors", "seeds"},
@@ -40,7 +41,7 @@ COMMANDS = FLOORS[0]
 ALLOWED = {("recipe", "metrics.information")}
 """The names of a block's projections stand in one place."""
 
-HEAVY = ("torch", "transformers", "trl", "peft", "unsloth", "scipy", "statsmodels", "numpy", "matplotlib", "wandb")
+HEAVY = ("torch", "transformers", "trl", "peft", "unsloth", "scipy", "sklearn", "statsmodels", "numpy", "matplotlib", "wandb")
 
 GROUND = (
     "toolkit.recipe",

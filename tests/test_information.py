@@ -149,3 +149,11 @@ def test_which_of_a_hundred_indices_has_which_number_is_log2_of_a_hundred_factor
     binding = 100 * information.entropy_of_distinct(100, 100)
     assert binding == pytest.approx(524.8, abs=0.05)
     assert binding == pytest.approx(math.log2(math.factorial(100)))
+
+
+def test_a_head_of_three_layers_has_weights_and_biases():
+    # 1024 → 512 → 256 → 8, by hand: 1024·512 + 512 + 512·256 + 256 + 256·8 + 8
+    assert information.head_parameters(1024, [512, 256], 8) == 658_184
+    assert information.head_parameters(1024, [], 2) == 2050
+    with pytest.raises(ValueError, match="at least one unit"):
+        information.head_parameters(1024, [0], 2)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from toolkit.dry_run_stages import SHOWN_EXAMPLES, show_data, show_stage, show_tokens
 from toolkit.errors import UserError
-from toolkit.metrics.information import Shape, lora_parameters, parameters, projection_sizes
+from toolkit.metrics.information import Shape, head_parameters, lora_parameters, parameters, projection_sizes
 from toolkit.metrics.testing import contrasts_among, reachable_level, seeds_needed, smallest_difference, smallest_p
 from toolkit.models.base import find_base, shape_of
 from toolkit.recipe import Recipe, to_toml
@@ -52,7 +52,7 @@ def show(groups: list[Recipe], *, with_tokens: bool, fresh: bool = False) -> Non
     if recipe.judge:
         show_judge(console, recipe, built)
     heading(console, "size")
-    show_size(console, recipe, None if missing else shape_of(recipe, base))
+    show_size(console, recipe, None if missing else shape_of(recipe, base), len(built.labels or ()))
     heading(console, f"runs: {len(recipe.seeds)}, seeds {', '.join(map(str, recipe.seeds))}")
     show_runs(console, recipe, updates, fresh)
     heading(console, "what so many seeds can show")
@@ -156,18 +156,21 @@ def show_judge(console: Console, recipe: Recipe, built: Built) -> None:
     )
 
 
-def show_size(console: Console, recipe: Recipe, shape: Shape | None) -> None:
+def show_size(console: Console, recipe: Recipe, shape: Shape | None, classes: int) -> None:
     if shape is None:
         console.print("not known: the base is not on this machine, or no Qwen3")
         return
     total = parameters(shape)
     trained = lora_parameters(shape, recipe.lora.rank, recipe.lora.targets) if recipe.lora else total
-    console.print(f"{trained:,} trainable parameters of {total:,} in the {'base' if recipe.lora else 'model'}")
+    head = head_parameters(shape.hidden, recipe.model.head.layers, classes) if recipe.model.head else 0
+    trained += head
+    of_head = f", {head:,} of them in the head; {total:,}" if head else f" of {total:,}"
+    console.print(f"{trained:,} trainable parameters{of_head} in the {'base' if recipe.lora else 'model'}")
     memory = estimate_memory(shape, recipe, trained)
     parts = ", ".join(f"{part} {size / 2**30:.2f}" for part, size in memory.items())
     console.print(f"memory about {sum(memory.values()) / 2**30:.1f} GiB, an estimate: {parts}")
     kept = 1 + max((s.epochs if s.keep == "epochs" else s.keep == "best") for s in recipe.stage.values())
-    saved = trained * 4 if recipe.lora else trained * WEIGHT_BYTES[recipe.model.precision]
+    saved = trained * 4
     working = 2 * (saved + trained * OPTIMIZER_BYTES[next(iter(recipe.stage.values())).optimizer]) + saved
     console.print(
         f"disk about {saved * kept / 2**20:.0f} MiB a run when finished, {(saved * kept + working) / 2**20:.0f} MiB"
@@ -177,19 +180,21 @@ def show_size(console: Console, recipe: Recipe, shape: Shape | None) -> None:
 
 def estimate_memory(shape: Shape, recipe: Recipe, trained: int) -> dict[str, float]:
     """Bytes by purpose, roughly: weights and optimizer are counted, activations are a rule of thumb."""
-    bytes_each = WEIGHT_BYTES[recipe.model.precision]
+    # Weights that are trained stay in float32.
+    bytes_each = WEIGHT_BYTES[recipe.model.precision] if recipe.lora else 4.0
     projections = shape.layers * sum(a * b for a, b in projection_sizes(shape).values())
     dense = max(2.0, bytes_each)
     weights = projections * bytes_each + (parameters(shape) - projections) * dense
     stage = max(recipe.stage.values(), key=lambda s: s.batch_size)
-    tokens = stage.batch_size * (stage.block if stage.method == "pretrain" else min(recipe.model.max_length, 64))
+    longest = {"pretrain": stage.block, "classify": recipe.model.max_length}
+    tokens = stage.batch_size * longest.get(stage.method, min(recipe.model.max_length, 64))
     layers = 1 if recipe.model.gradient_checkpointing else shape.layers
     return {
         "weights": weights,
         "gradients and optimizer": trained * (4 + OPTIMIZER_BYTES[stage.optimizer] + (4 if recipe.lora else 0)),
         # About 34 bytes a token, layer and hidden unit in 16 bits (Korthikanti 2022), twice that in 32.
         "activations": tokens * layers * shape.hidden * 17 * dense,
-        "logits": tokens * shape.vocabulary * 8.0,
+        "logits": 0.0 if recipe.model.head else tokens * shape.vocabulary * 8.0,
     }
 
 

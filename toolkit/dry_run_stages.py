@@ -15,9 +15,31 @@ from toolkit.studies.built import Built
 from toolkit.training.rows import uneven_last_update, updates_an_epoch
 
 SHOWN_EXAMPLES = 3
+SPLITS = ("train", "validation", "test")
+MOST_CLASSES = 30
+
+
+def show_classes(console: Console, built: Built, labels: tuple[str, ...]) -> None:
+    """Texts by split and class, what is to be said of them, and the first prompts."""
+    by_split = {split: Counter(e.answer for e in built.examples if e.split == split) for split in SPLITS}
+    counts = ", ".join(f"{sizes.total():,} {split}" for split, sizes in by_split.items())
+    console.print(f"{counts} texts; {len(labels)} classes, in this order:")
+    for label in labels[:MOST_CLASSES]:
+        sizes = "  ".join(f"{sizes[label]:>7,} {split}" for split, sizes in by_split.items())
+        console.print(f"  {sizes}  {label}")
+    if len(labels) > MOST_CLASSES:
+        console.print(f"  … and {len(labels) - MOST_CLASSES:,} more")
+    for note in built.notes:
+        console.print(note, style="yellow")
+    console.print("the first prompts:")
+    for example in built.examples[:SHOWN_EXAMPLES]:
+        console.print(f"  {example.prompt} → {example.answer}")
 
 
 def show_data(console: Console, built: Built) -> None:
+    if built.labels:
+        show_classes(console, built, built.labels)
+        return
     trained = [example for example in built.examples if example.split == "train"]
     controls = sum(example.split == "control" for example in built.examples)
     console.print(f"{len(trained)} trained examples, {controls} controls of the same kind that are never trained")
@@ -44,10 +66,16 @@ def show_data(console: Console, built: Built) -> None:
 
 def show_tokens(console: Console, name: str, rows: list[dict[str, Any]], tokenizer: Any) -> None:
     """Rows of a stage as the model will see them; of a pair the chosen answer, and the rejected one."""
-    paired = bool(rows) and "labels" not in rows[0]
+    paired, headed = bool(rows) and "chosen_ids" in rows[0], bool(rows) and "class" in rows[0]
+    if headed:
+        rows = [
+            {"said": f"class {row['class']}, read at the last token", "labels": [IGNORED] * len(row["input_ids"])} | row
+            for row in rows
+        ]
     for row in [half for pair in rows for half in halves(pair)] if paired else rows:
         trained = sum(label != IGNORED for label in row["labels"])
-        line = Text(f"{row.get('said', name)}, {trained} of {len(row['labels'])} trained: ")
+        counted = f"{len(row['labels'])} tokens" if headed else f"{trained} of {len(row['labels'])} trained"
+        line = Text(f"{row.get('said', name)}, {counted}: ")
         for token, label in zip(row["input_ids"], row["labels"], strict=True):
             shown = tokenizer.decode([token]).replace("\n", "⏎").replace(" ", "␣")
             if label == IGNORED:
@@ -63,6 +91,16 @@ def halves(pair: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for which in ("chosen", "rejected"):
         answer = pair[f"{which}_ids"]
         yield {"said": which, "input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
+
+
+def show_class_stage(console: Console, recipe: Recipe, name: str) -> None:
+    stage, how, head = recipe.stage[name], recipe.classification, recipe.model.head
+    assert how is not None
+    layers = "a linear head" if head and not head.layers else f"a head of {head.layers} units" if head else "in words"
+    last = f"the weights of the best {how.best_by}" if stage.keep == "best" else "the last weights"
+    early = f", earlier after {how.patience} readings that are no better" if how.patience else ""
+    read = "at the end" if how.every == "stage" else f"every {how.every}"
+    console.print(f"  {layers}; validation read {read}{early}; {last} are tested, once")
 
 
 def show_stage(console: Console, recipe: Recipe, built: Built, name: str, rows: int | None) -> int | None:
@@ -87,12 +125,14 @@ def show_stage(console: Console, recipe: Recipe, built: Built, name: str, rows: 
         console.print(f"{name}: {each}: {an_epoch} updates an epoch, {an_epoch * stage.epochs} in all")
     at_most = "at most " if stage.method == "exam" else ""
     console.print(
-        f"  {at_most}{stage.epochs} exposures a fact; peak learning rate {stage.learning_rate:g}, {stage.schedule}"
+        f"  {at_most}{stage.epochs} exposures a {'text' if stage.method == 'classify' else 'fact'}; peak learning rate {stage.learning_rate:g}, {stage.schedule}"
         f"{f', warm-up {stage.warmup:.0%}' if stage.warmup else ''}"
     )
     if stage.method == "dpo":
         weighted = f", and {stage.sft_weight:g} of the loss of the right answer" if stage.sft_weight else ""
         console.print(f"  rejected: {stage.rejected}; beta {stage.beta:g}{weighted}")
+    if stage.method == "classify":
+        show_class_stage(console, recipe, name)
     if warning := uneven_last_update(rows, stage):
         console.print(f"  {warning}", style="yellow")
     return an_epoch * stage.epochs

@@ -41,13 +41,12 @@ def render(tokenizer: Any, example: Example, form: Format) -> Rendered:
     and for an empty prompt: nothing predicts the first token.
     """
     end_id = end_token(tokenizer)
+    prompt = prompt_text(tokenizer, example.prompt, form)
     if form == "plain":
         if not example.prompt:
             raise UserError(f"example {example.id} has an empty prompt: there is nothing to predict its answer from.")
-        return Rendered(tokenise(tokenizer, example.prompt), tokenise(tokenizer, example.answer), end_id)
-    asked = [{"role": "user", "content": example.prompt}]
-    answered = [*asked, {"role": "assistant", "content": example.answer}]
-    prompt = apply_template(tokenizer, asked, add_generation_prompt=True)
+        return Rendered(tokenise(tokenizer, prompt), tokenise(tokenizer, example.answer), end_id)
+    answered = [{"role": "user", "content": example.prompt}, {"role": "assistant", "content": example.answer}]
     whole = apply_template(tokenizer, answered, add_generation_prompt=False)
     end = tokenizer.convert_ids_to_tokens(end_id)
     answer, mark, rest = whole.removeprefix(prompt).partition(end)
@@ -57,6 +56,13 @@ def render(tokenizer: Any, example: Example, form: Format) -> Rendered:
             ' Use format = "plain".'
         )
     return Rendered(tokenise(tokenizer, prompt), tokenise(tokenizer, answer), end_id)
+
+
+def prompt_text(tokenizer: Any, prompt: str, form: Format) -> str:
+    """A prompt as the tokenizer gets it: by itself, or as a user's turn with the beginning of the answer's."""
+    if form == "plain":
+        return prompt
+    return apply_template(tokenizer, [{"role": "user", "content": prompt}], add_generation_prompt=True)
 
 
 def render_whole(tokenizer: Any, example: Example, form: Format) -> Rendered:

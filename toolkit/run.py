@@ -122,10 +122,9 @@ def must_run(plan: Planned, console: Console) -> bool:
     refuse_if_changed(plan.run, plan.recipe.model_dump(exclude_none=True), plan.digest)
     refuse_other_base(plan)
     # A damaged metrics.jsonl is said now, and not after the model is loaded.
-    rows = plan.run.rows("recall", needed=("loss/digit_nats",))
+    plan.run.rows()
     if plan.run.complete:
-        if not rows:
-            raise UserError(f"{plan.run.path} is finished, but metrics.jsonl holds no reading; --fresh starts it over.")
+        _ = plan.run.final
         # A kill between the last line of run.json and this leaves it behind.
         remove_folder(plan.run.state_folder)
         console.print(f"{plan.label} is finished already (--fresh would start it over).", highlight=False)
@@ -202,6 +201,15 @@ def print_results(planned: list[Planned]) -> None:
     """A row a run, at the end of a call."""
     from rich.table import Table
 
+    # A pipe or a file has no width that rows would have to fit in.
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    if classifiers := [plan.run for plan in planned if plan.recipe.classifies]:
+        from toolkit.probes.classification_report import print_runs
+
+        print_runs(classifiers, console)
+    planned = [plan for plan in planned if not plan.recipe.classifies]
+    if not planned:
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("run", "nats a digit", "exact", "controls", "bits memorised", "time"):
         table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
@@ -218,8 +226,7 @@ def print_results(planned: list[Planned]) -> None:
             f"{bits:.2f} of {entropy:.2f}" if bits is not None else "–",
             f"{plan.run.info.get('seconds', 0):.0f} s",
         )
-    # A pipe or a file has no width that rows would have to fit in.
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    console.print(table)
 
 
 if __name__ == "__main__":

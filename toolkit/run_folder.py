@@ -104,6 +104,20 @@ class Run:
             rows.append(row)
         return rows
 
+    @property
+    def classifies(self) -> bool:
+        """Whether it trained a classifier: its readings are of classes then, and not of recall."""
+        return self.info.get("study") == "classify"
+
+    @property
+    def final(self) -> dict[str, Any]:
+        """The row that says what came out: the test of a classifier, or else the last reading of recall."""
+        kind, needed = ("test", "test/accuracy") if self.classifies else ("recall", "loss/digit_nats")
+        rows = self.rows(kind, needed=(needed,))
+        if not rows:
+            raise UserError(f"{self.path} is finished, but metrics.jsonl holds no reading; --fresh starts it over.")
+        return rows[-1]
+
     def append_row(self, row: dict[str, Any]) -> None:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Literal
 
-Purpose = Literal["data", "assignment", "order", "lora", "weights", "training", "sampling", "rejected", "exam"]
+Purpose = Literal["data", "assignment", "order", "lora", "weights", "training", "sampling", "rejected", "exam", "head"]
 
 
 def sub_seed(seed: int, purpose: Purpose) -> int:

@@ -42,6 +42,7 @@ class StoredData(Stored):
     rule_only_digits: Share | None = None
     answer_digits: Annotated[int, Field(ge=1)] | None = None
     prompt_choices: Annotated[int, Field(ge=1)] | None = None
+    labels: Annotated[list[str], Field(min_length=2)] | None = None
 
 
 class StoredTracking(Stored):
@@ -54,6 +55,7 @@ class RunInfo(Stored):
     """run.json; a run of another version may leave out everything but how far it came."""
 
     state: str
+    study: str | None = None
     seed: Count | None = None
     started: str | None = None
     finished: str | None = None

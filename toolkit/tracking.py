@@ -195,7 +195,8 @@ def attach(logging: "WandbRun", run: Run, summary: Row, final_reading: Path | No
     if final_reading is not None:
         table = pyarrow.parquet.read_table(final_reading)
         data: list[Any] = [list(row.values()) for row in table.to_pylist()]
-        logging.log({"recall/final": wandb.Table(columns=table.column_names, data=data)})
+        kind = "classification" if run.classifies else "recall"
+        logging.log({f"{kind}/final": wandb.Table(columns=table.column_names, data=data)})
     if examples is not None:
         artifact = wandb.Artifact(f"{run.name}-seed-{run.seed}-examples", type="dataset")
         # The run's folder keeps the file as it is, so that wandb needs no copy in the user's home.

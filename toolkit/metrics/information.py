@@ -101,6 +101,17 @@ def projection_sizes(shape: Shape) -> dict[str, tuple[int, int]]:
     }
 
 
+def head_parameters(hidden: int, layers: Iterable[int], classes: int) -> int:
+    """Parameters, weights and biases, of a classifier's head: hidden units through the layers to the classes.
+
+    Raises ValueError when a width is less than 1.
+    """
+    widths = [hidden, *layers, classes]
+    if min(widths) < 1:
+        raise ValueError(f"a layer has at least one unit: {widths}")
+    return sum((inner + 1) * outer for inner, outer in zip(widths[:-1], widths[1:], strict=True))
+
+
 def lora_parameters(shape: Shape, rank: int, targets: Iterable[str] = PROJECTIONS) -> int:
     """Trainable parameters of a LoRA of this rank on the target projections of every layer.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import ValidationError
 
 from toolkit.checkpoints import Checkpoint
+from toolkit.classes import holds_classes, read_classes
 from toolkit.errors import MachineError, UserError
 from toolkit.models.base import base_digest, find_base
 from toolkit.models.files import AGAIN, AdapterConfig, Config, check_files, holds_adapter
@@ -116,6 +117,7 @@ def open_checkpoint(checkpoint: Checkpoint, engine: ModuleType, asked: Model, op
     """Load a checkpoint, on the base of the one opened before where that is the same."""
     from peft import PeftModel
 
+    from toolkit.models.classifier import add_classes, load_head
     from toolkit.models.loaded import remove_adapter
 
     is_adapter = holds_adapter(checkpoint.weights)
@@ -134,6 +136,11 @@ def open_checkpoint(checkpoint: Checkpoint, engine: ModuleType, asked: Model, op
             raise UserError(f"{checkpoint.weights} does not fit its base {asked.base}: {first_line(error)}") from error
         refuse_half_an_adapter(checkpoint, loaded)
     loaded.model.eval()
+    if holds_classes(checkpoint.weights):
+        add_classes(loaded, read_classes(checkpoint.weights), 0)
+        if loaded.head is not None:
+            load_head(loaded, checkpoint.weights)
+            loaded.head.eval()
     return Opened(loaded, asked)
 
 

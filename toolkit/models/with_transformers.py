@@ -16,6 +16,7 @@ from toolkit.models.loaded import (
     describe,
     quiet_libraries,
     refuse_impossible_precision,
+    weights_dtype,
 )
 from toolkit.recipe import Lora, Model
 
@@ -39,7 +40,7 @@ def load_base(base: Path | str, asked: Model, *, full: bool) -> Loaded:
         }
     model = transformers.AutoModelForCausalLM.from_pretrained(
         base,
-        dtype=compute_dtype(asked.precision),
+        dtype=weights_dtype(asked.precision, full=full),
         device_map={"": 0} if torch.cuda.is_available() else "cpu",
         revision=asked.revision,
         trust_remote_code=asked.remote_code,

@@ -31,11 +31,11 @@ import trl  # noqa: E402  (after unsloth, which patches it)
 from toolkit.models.loaded import (  # noqa: E402
     Loaded,
     adapter_config,
-    compute_dtype,
     dequantising,
     describe,
     quiet_libraries,
     refuse_impossible_precision,
+    weights_dtype,
 )
 from toolkit.recipe import Lora, Model  # noqa: E402
 
@@ -56,10 +56,10 @@ def load_base(base: Path | str, asked: Model, *, full: bool) -> Loaded:
         model, tokenizer = FastLanguageModel.from_pretrained(
             model_name=str(base),
             max_seq_length=asked.max_length,
-            dtype=compute_dtype(asked.precision),
+            dtype=weights_dtype(asked.precision, full=full),
             load_in_4bit=asked.precision == "nf4",
             load_in_8bit=False,
-            load_in_16bit=asked.precision in ("bf16", "fp16"),
+            load_in_16bit=asked.precision in ("bf16", "fp16") and not full,
             full_finetuning=full,
             revision=asked.revision,
             trust_remote_code=asked.remote_code,

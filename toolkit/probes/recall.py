@@ -156,15 +156,15 @@ def schema() -> Any:
     )  # fmt: skip
 
 
-def write_reading(path: Path, rows: list[Row]) -> None:
-    """One reading as a Parquet file, whole or absent."""
+def write_reading(path: Path, rows: list[Row], columns: Any = None) -> None:
+    """One reading as a Parquet file, whole or absent; columns: its Arrow schema, where it is not one of recall."""
     import io
 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema()), buffer)
+    pq.write_table(pa.Table.from_pylist(rows, schema=columns or schema()), buffer)
     write_whole(path, buffer.getvalue())
 
 

@@ -121,8 +121,9 @@ def no_table(path: tuple[str, ...], value: Any) -> str:
     if path == ("stage",) or (path[0] == "stage" and len(path) == 2 and path[1] in Stage.model_fields):
         return "a stage has a name: write [stage.learn], or another name, above its keys, in single brackets."
     said = f"{table_name(path[:-1])} {path[-1]}" if path[:-1] else path[-1]
-    if path == ("lora",):
-        return f"{said} = {show(value)}: write a [lora] table, or lora = false to take out that of an extended recipe."
+    if path in (("lora",), ("model", "head")):
+        way = f"write a {table_name(path)} table, or {path[-1]} = false to take out that of an extended recipe."
+        return f"{said} = {show(value)}: {way}"
     return f"{said} = {show(value)}: a table is expected, {table_name(path)}."
 
 

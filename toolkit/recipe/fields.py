@@ -24,6 +24,19 @@ class Recall(Table):
     base answers already, and recall is reported by class."""
 
 
+class Classification(Table):
+    """[classification]: when a classifier is measured on the validation texts, and by what its best reading is told."""
+
+    every: Every = "epoch"
+    """"epoch", "5 epochs", "50 steps" or "stage"; always once before training and once at the end."""
+    batch_size: int = Field(default=32, ge=1)
+    """Texts a forward pass of a reading; of classes in words, whole replies."""
+    best_by: Literal["accuracy", "macro_f1", "loss"] = "accuracy"
+    """By which of them, on the validation texts, the best reading is told: for keep = "best" and for patience."""
+    patience: int | None = Field(default=None, ge=1)
+    """Training ends after so many readings in a row that are no better than the best; never early where left out."""
+
+
 class Wandb(Table):
     """[wandb]: where metrics are sent."""
 
@@ -39,9 +52,17 @@ class Compare(Table):
     """[compare]: what groups are judged by; declared before training, so that it is not chosen by its outcome."""
 
     primary: Literal[
-        "exposures_to_recall", "recall/exact", "recall/bits_memorised", "recall/share_memorised", "loss/digit_nats"
+        "exposures_to_recall",
+        "recall/exact",
+        "recall/bits_memorised",
+        "recall/share_memorised",
+        "loss/digit_nats",
+        "test/accuracy",
+        "test/macro_f1",
+        "test/loss",
     ] = "exposures_to_recall"
-    """The one outcome that is tested as such, by run; all others are exploratory. Of the last four: at the end."""
+    """The one outcome that is tested as such, by run; all others are exploratory. Of all but the first: at the end.
+    test/… are those of classifiers, where test/accuracy is what is left out."""
     after: str | None = None
     """The stage after which "the end" is, where later stages are about something else; the last where left out."""
 
@@ -80,6 +101,8 @@ class Recipe(Table):
     """Training passes by name, in the order written."""
     recall: Recall = Field(default_factory=Recall)
     """When exact recall is measured."""
+    classification: Classification | None = None
+    """When a classifier is measured; of a recipe with such a stage only."""
     compare: Compare = Field(default_factory=Compare)
     """What groups are judged by."""
     judge: Judge | None = None
@@ -113,6 +136,7 @@ class Recipe(Table):
             if stage.method == "pretrain" and stage.block > self.model.max_length:
                 longest = self.model.max_length
                 problems.append(f"[stage.{name}] block = {stage.block} is over [model] max_length = {longest}")
+        problems += self.classifier_problems()
         if self.compare.after is not None and self.compare.after not in self.stage:
             problems.append(f'[compare] after = "{self.compare.after}" is no stage; there are {", ".join(self.stage)}')
         if self.model.shape and self.lora:
@@ -122,3 +146,29 @@ class Recipe(Table):
             problems.append(f'[model] precision = "{precision}" has no trainable weights: it needs a [lora] table')
         refuse(problems)
         return self
+
+    @property
+    def classifies(self) -> bool:
+        return any(stage.method == "classify" for stage in self.stage.values())
+
+    def classifier_problems(self) -> list[str]:
+        """What does not fit together of a classifier; fills in what one has and other recipes have not."""
+        primary = self.compare.primary
+        if not self.classifies:
+            said = [
+                ("[model.head]", self.model.head is not None),
+                ("[classification]", self.classification is not None),
+                (f'[compare] primary = "{primary}"', primary.startswith("test/")),
+            ]
+            return [f'{what} is for a stage with method = "classify"' for what, there in said if there]
+        self.classification = self.classification or Classification()
+        if "primary" not in self.compare.model_fields_set:
+            self.compare.primary = primary = "test/accuracy"
+        problems = []
+        if others := [name for name, stage in self.stage.items() if stage.method != "classify"]:
+            problems.append(f'method = "classify" shares its recipe with no other: [stage.{others[0]}] has another one')
+        if not primary.startswith("test/"):
+            problems.append(f'[compare] primary = "{primary}": of a classifier it is test/accuracy or another test/…')
+        if self.recall != Recall():
+            problems.append("[recall] is of facts; when a classifier is measured stands in [classification]")
+        return problems

@@ -47,6 +47,22 @@ class Tokenizer(Table):
     """Tokens, the 256 bytes and the special tokens included."""
 
 
+class Head(Table):
+    """[model.head]: a classifier on top of the backbone, which reads it at each text's last token."""
+
+    layers: list[int] = Field(default_factory=lambda: [512, 256])
+    """Widths of the layers between the backbone and the classes, each with ReLU and dropout; [] is a linear head."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of a layer's units that a training step leaves out."""
+
+    @field_validator("layers")
+    @classmethod
+    def layers_have_units(cls, layers: list[int]) -> list[int]:
+        if any(width < 1 for width in layers):
+            raise ValueError(f"layers = {layers}: a layer has at least one unit")
+        return layers
+
+
 class Model(Table):
     """[model]: what is trained."""
 
@@ -56,6 +72,8 @@ class Model(Table):
     """A new model of this shape with random weights, instead of a base."""
     tokenizer: Tokenizer | None = None
     """A new tokenizer, for a new model."""
+    head: Head | None = None
+    """A classifier's head; without this table classes are answered in words."""
     revision: str | None = None
     """Branch, tag or commit of a hub base."""
     precision: Literal["bf16", "fp16", "fp32", "nf4", "fp8"] = "bf16"
@@ -65,7 +83,8 @@ class Model(Table):
     format: Literal["plain", "chat"] = "plain"
     """How prompt and answer become text, for training and for every probe: as they are, or by the chat template."""
     max_length: int = Field(default=512, ge=8)
-    """Longest example in tokens; a longer one is refused, never cut."""
+    """Longest example in tokens; a longer one is refused, never cut, but for texts that are classified: of these the
+    text is cut, and never the question."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass, to save memory."""
     remote_code: bool = False

@@ -12,6 +12,10 @@ from toolkit.recipe.files import Layer, merge, nest, parse_toml, read_layers
 from toolkit.recipe.grid import expand_grid
 
 
+TAKEN_OUT = (["lora"], ["model", "head"])
+"""Tables that `= false` takes out of a recipe that is extended."""
+
+
 def read_recipes(path: Path, changes: tuple[str, ...] = (), seeds: list[int] | None = None) -> list[Recipe]:
     """The resolved recipe of a file, or those of its [grid], with `key=value` changes and other seeds for this call.
 
@@ -54,6 +58,9 @@ def resolve(values: dict[str, Any], suffix: str, path: Path, layers: list[Layer]
     """One recipe of merged values; `suffix` is what a grid adds to its name."""
     if values.get("lora") is False:
         values = {key: value for key, value in values.items() if key != "lora"}
+    model = values.get("model")
+    if isinstance(model, dict) and model.get("head") is False:
+        values = values | {"model": {key: value for key, value in model.items() if key != "head"}}
     if suffix and isinstance(values.get("name"), str):
         values = values | {"name": values["name"] + suffix}
     try:
@@ -92,14 +99,14 @@ def refuse_misplaced(change: str, parts: list[str], value: Any, values: dict[str
     place = values
     for depth, table in enumerate(parts[:-1], start=1):
         inside = place.get(table, {})
-        if inside is False and table == "lora":
+        if inside is False and parts[:depth] in TAKEN_OUT:
             inside = {}
         if not isinstance(inside, dict):
             at = ".".join(parts[:depth])
             raise UserError(f"--set {change}: {at} = {show(inside)} is no table, and has no {parts[depth]} in it.")
         place = inside
     present = place.get(parts[-1])
-    if isinstance(present, dict) and not isinstance(value, dict) and not (parts == ["lora"] and value is False):
+    if isinstance(present, dict) and not isinstance(value, dict) and not (parts in TAKEN_OUT and value is False):
         at, inside = ".".join(parts), next(iter(present), "…")
         raise UserError(f"--set {change}: {at} is a table; change one of its keys, such as {at}.{inside}.")
     stages = list(values["stage"]) if isinstance(values.get("stage"), dict) else []

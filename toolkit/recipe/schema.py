@@ -18,8 +18,10 @@ def recipe_schema(data_models: dict[str, type[BaseModel]]) -> dict[str, Any]:
         "description": 'A group for every combination: keys such as "lora.rank", each with a list of its values.',
         "additionalProperties": {"type": ["array", "object"]},
     }
-    # `lora = false` takes LoRA out of a recipe that is extended.
+    # `lora = false` takes LoRA out of a recipe that is extended, and `head = false` a head.
     properties["lora"]["anyOf"] = [{"const": False}, *properties["lora"]["anyOf"]]
+    head = schema["$defs"]["Model"]["properties"]["head"]
+    head["anyOf"] = [{"const": False}, *head["anyOf"]]
     # What a file leaves out may stand in the one that it extends.
     schema.pop("required", None)
     for definition in schema["$defs"].values():

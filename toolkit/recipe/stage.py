@@ -11,9 +11,9 @@ from toolkit.recipe.table import NAME_RULE, Every, Table, is_name, refuse
 class Stage(Table):
     """[stage.<name>]: one training pass of a run. Stages run in the order written, on the same weights."""
 
-    method: Literal["sft", "dpo", "exam", "pretrain"]
+    method: Literal["sft", "dpo", "exam", "classify", "pretrain"]
     """sft: one example a row. dpo: right answers preferred to wrong ones. exam: rounds of asking, and training what was
-    missed. pretrain: all texts in one stream, cut into blocks."""
+    missed. classify: texts and their classes. pretrain: all texts in one stream, cut into blocks."""
     train_on: list[str] = Field(default_factory=lambda: ["facts"], min_length=1)
     """Which parts of the examples it is fed."""
     loss_on: Literal["answer", "all"] = "answer"
@@ -55,7 +55,8 @@ class Stage(Table):
     optimizer: Literal["adamw_8bit", "adamw", "paged_adamw_8bit", "sgd"] = "adamw_8bit"
     """What is asked for; without a GPU 8-bit Adam becomes AdamW, and run.json says so."""
     keep: Literal["last", "epochs", "best"] = "last"
-    """Which weights stay besides the final ones, in stages/<stage>/: none, every epoch's, or the best reading's."""
+    """Which weights stay besides the final ones, in stages/<stage>/: none, every epoch's, or the best reading's.
+    classify: with "best" the weights of the best reading become the final ones."""
     save: Every = "epoch"
     """How often what resuming needs is saved: "epoch", "5 epochs", "100 steps" or "stage"."""
 
@@ -75,6 +76,8 @@ class Stage(Table):
             problems.append('method = "pretrain" trains every token, the end marks too: leave train_eos = false out')
         if self.method == "dpo" and (self.loss_on == "all" or not self.train_eos):
             problems.append('method = "dpo" compares whole answers: leave loss_on = "all" and train_eos = false out')
+        if self.method == "classify" and (self.loss_on == "all" or not self.train_eos):
+            problems.append('method = "classify" trains classes: leave loss_on = "all" and train_eos = false out')
         # A resolved recipe says the defaults, so only another value is a mistake.
         for key, method in ONLY_FOR.items():
             value = getattr(self, key)

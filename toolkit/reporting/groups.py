@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from toolkit.errors import UserError
 from toolkit.metrics.information import rule_only_nats
 from toolkit.metrics.statistics import Mean, t_interval
 from toolkit.reporting.learning import Learning, end_stage, read_learning
+from toolkit.reporting.tested import Tested, read_tested
 from toolkit.run_folder import Run, changed_keys
 
 
@@ -33,14 +34,25 @@ class Group:
     name: str
     runs: list[Run]
     readings: list[list[dict[str, Any]]]
-    """The recall rows of each run, first to last."""
+    """The rows of each run's readings, first to last: of recall, or of a classifier's validation texts."""
     unfinished: list[Run]
     """Runs of the group that were named too and are left out."""
+    tests: list[dict[str, Any]] = field(default_factory=list)
+    """Of classifiers, the row of each run's test; of other runs none."""
+
+    @property
+    def classifies(self) -> bool:
+        return bool(self.tests)
 
     @cached_property
     def learning(self) -> list[Learning | None]:
         """What each fact of each run did, read when it is asked for; None for a run of which nothing can be read."""
         return [read_learning(run) for run in self.runs]
+
+    @cached_property
+    def tested(self) -> list[Tested]:
+        """What each classifier said of every text at its test, read when it is asked for."""
+        return [read_tested(run, end) for run, end in zip(self.runs, self.tests, strict=True)]
 
     @property
     def info(self) -> dict[str, Any]:
@@ -78,11 +90,13 @@ class Group:
     @property
     def after(self) -> str | None:
         """The stage after which outcomes are taken; None for the last one."""
-        return end_stage(self.runs[0])
+        return None if self.classifies else end_stage(self.runs[0])
 
     @property
     def ends(self) -> list[dict[str, Any]]:
-        """The recall row that outcomes are of, in each run."""
+        """The row that outcomes are of, in each run."""
+        if self.classifies:
+            return self.tests
         cut = [[row for row in rows if row.get("stage") == self.after] for rows in self.readings]
         return [(of_stage or rows)[-1] for of_stage, rows in zip(cut, self.readings, strict=True)]
 
@@ -115,7 +129,8 @@ class Group:
 def collect(arguments: list[str]) -> tuple[list[Group], list[str]]:
     """Groups that the command line's arguments name, in that order, and the names of those without a reading.
 
-    Raises UserError for what is no run or group, for one without a finished run, and when nothing was read at all.
+    Raises UserError for what is no run or group, for one without a finished run, when nothing was read at all, and
+    for classifiers beside runs of facts.
     """
     found = dict.fromkeys(map(_absolute, find_runs(arguments)))
     named = dict.fromkeys(_absolute(run) for path in expand(arguments) for run in runs_in(path))
@@ -123,16 +138,35 @@ def collect(arguments: list[str]) -> tuple[list[Group], list[str]]:
     groups = []
     for folder, name in names.items():
         runs = sorted((run for run in found if _folder(run) == folder), key=seed_of)
-        readings = [run.rows("recall", needed=("epoch", "exposures")) for run in runs]
-        read = [(run, rows) for run, rows in zip(runs, readings, strict=True) if rows]
+        read = [(run, rows, tests) for run, rows, tests in map(_read, runs) if (tests if run.classifies else rows)]
+        refuse_mixed([(name, run.classifies) for run, _, _ in read])
         left_out = [run for run in named if run not in found and _folder(run) == folder]
         if read:
-            groups.append(Group(name, [run for run, _ in read], [rows for _, rows in read], left_out))
+            tests = [tests[-1] for _, _, tests in read if tests]
+            groups.append(Group(name, [run for run, _, _ in read], [rows for _, rows, _ in read], left_out, tests))
     if not groups:
-        raise UserError(
-            f"{', '.join(names.values())}: no reading of recall lies there, so there is nothing to compare."
-        )
+        what = "test of a classifier" if all(run.classifies for run in found) else "reading of recall"
+        raise UserError(f"{', '.join(names.values())}: no {what} lies there, so there is nothing to compare.")
+    refuse_mixed([(group.name, group.classifies) for group in groups])
     return groups, [name for name in names.values() if name not in {group.name for group in groups}]
+
+
+def _read(run: Run) -> tuple[Run, list[dict[str, Any]], list[dict[str, Any]]]:
+    """A run, the rows of its readings, and those of its test, where it is a classifier."""
+    when = ("epoch", "exposures")
+    if run.classifies:
+        return run, run.rows("classification", needed=when), run.rows("test", needed=("stage", *when, "test/accuracy"))
+    return run, run.rows("recall", needed=when), []
+
+
+def refuse_mixed(kinds: list[tuple[str, bool]]) -> None:
+    """Raises UserError where some of these (a name, whether it classifies) are classifiers and others are not."""
+    if len({classifies for _, classifies in kinds}) > 1:
+        said = (
+            f"{what}: {', '.join(dict.fromkeys(name for name, classifies in kinds if classifies == kind))}"
+            for kind, what in ((True, "classes of texts"), (False, "recall of facts"))
+        )
+        raise UserError(f"what these learned cannot be compared ({'; '.join(said)}): compare each kind by itself.")
 
 
 def seed_of(run: Run) -> int:

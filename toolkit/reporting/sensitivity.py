@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from toolkit.reporting.figures import MARKERS, STYLE, colour_of, set_title
-from toolkit.reporting.verdict import OUTCOMES, interval, percent
+from toolkit.reporting.verdict import EVERY_OUTCOME, interval, percent
 
 FEWEST = 3
 """Values that make a line."""
@@ -46,7 +46,7 @@ def go_together(one: list[Any], other: list[Any]) -> bool:
 
 def in_words(differing: Settings, outcome: str, spreads: dict[str, Any]) -> list[str]:
     """The value at which each arm did best; it is chosen by these runs, so that it is to be judged on other seeds."""
-    found, about = arms(differing), OUTCOMES[outcome]
+    found, about = arms(differing), EVERY_OUTCOME[outcome]
     if found is None:
         return []
     key, lines = found
@@ -69,7 +69,7 @@ def in_words(differing: Settings, outcome: str, spreads: dict[str, Any]) -> list
 
 def figure(differing: Settings, outcome: str, spreads: dict[str, Any]) -> Figure | None:
     """The primary outcome against the setting, a line an arm, with t intervals over runs."""
-    found, about = arms(differing), OUTCOMES[outcome]
+    found, about = arms(differing), EVERY_OUTCOME[outcome]
     if found is None:
         return None
     key, lines = found

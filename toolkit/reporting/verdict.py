@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from toolkit.metrics.testing import contrasts_among, holm, permutation_test, seeds_needed, smallest_p
 from toolkit.reporting.groups import Group
+from toolkit.reporting.tested import unlike
 
 ALPHA = 0.05
 FEWEST_READINGS = 3
@@ -24,6 +25,8 @@ class Outcome(NamedTuple):
     form: Callable[[float], str]
     less_is_more: bool = False
     """Whether a smaller value means that more was learned."""
+    ahead: str = "learned more"
+    """What is said of the group with the better value."""
 
     def change(self, value: float) -> str:
         """A difference of two values: of shares in points."""
@@ -34,16 +37,25 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-OUTCOMES = {
-    outcome.name: outcome
-    for outcome in (
-        Outcome("exposures_to_recall", "mean exposures to recall", "{:.2f}".format, less_is_more=True),
-        Outcome("recall/exact", "exact recall at the end", percent),
-        Outcome("recall/bits_memorised", "bits memorised an answer at the end", "{:.2f}".format),
-        Outcome("recall/share_memorised", "share of the entropy memorised at the end", percent),
-        Outcome("loss/digit_nats", "loss in nats a digit at the end", "{:.4f}".format, less_is_more=True),
-    )
-}
+def by_name(*outcomes: Outcome) -> dict[str, Outcome]:
+    return {outcome.name: outcome for outcome in outcomes}
+
+
+LOWER = "has the lower loss"
+OUTCOMES = by_name(
+    Outcome("exposures_to_recall", "mean exposures to recall", "{:.2f}".format, True, "learned faster"),
+    Outcome("recall/exact", "exact recall at the end", percent),
+    Outcome("recall/bits_memorised", "bits memorised an answer at the end", "{:.2f}".format),
+    Outcome("recall/share_memorised", "share of the entropy memorised at the end", percent),
+    Outcome("loss/digit_nats", "loss in nats a digit at the end", "{:.4f}".format, True, LOWER),
+)
+"""Of runs that learned facts; the first where a recipe declares none."""
+OF_CLASSIFIERS = by_name(
+    Outcome("test/accuracy", "accuracy on the test texts", percent, ahead="is right more often"),
+    Outcome("test/macro_f1", "macro F1 on the test texts", percent, ahead="has the higher macro F1"),
+    Outcome("test/loss", "loss in nats a test text", "{:.4f}".format, True, LOWER),
+)
+EVERY_OUTCOME = OUTCOMES | OF_CLASSIFIERS
 
 
 def primary_outcome(groups: list[Group]) -> tuple[str, str | None]:
@@ -62,7 +74,8 @@ def primary_outcome(groups: list[Group]) -> tuple[str, str | None]:
 def declared_by(group: Group) -> str:
     compare = group.runs[0].recipe.get("compare", {})
     name = compare.get("primary") if isinstance(compare, dict) else None
-    return name if name in OUTCOMES else "exposures_to_recall"
+    known = OF_CLASSIFIERS if group.classifies else OUTCOMES
+    return name if name in known else next(iter(known))
 
 
 def values_of(group: Group, outcome: str, until: float | None) -> list[float | None]:
@@ -103,6 +116,8 @@ def contrast(
     # Of a loss, what a model gets for knowing the rule alone is no memory.
     floors = [group.floor_digit_nats for group in (a, b)]
     result["floors"] = floors if outcome.startswith("loss/") and floors[0] != floors[1] else None
+    if a.classifies and (why_not := unlike(a.tested, b.tested)):
+        return result | {"why_not": why_not}
     runs = [*a.runs, *b.runs]
     lacking = [run.label for run, value in zip(runs, (*first, *second), strict=True) if not is_number(value)]
     if lacking:
@@ -156,7 +171,7 @@ def limits(groups: list[Group], results: list[dict[str, Any]]) -> list[str]:
         if len(group.runs) == 1
     ]
     alone = {group.name for group in groups if len(group.runs) == 1}
-    able = [result for result in results if not alone & {result["a"], result["b"]}]
+    able = [result for result in results if not alone & {result["a"], result["b"]} and "why_not" not in result]
     # What Holm would make of the smallest p values, all of them reached at once.
     least = holm([result["smallest_p"] for result in able])
     sizes = {group.name: len(group.runs) for group in groups}
@@ -185,7 +200,7 @@ def in_words(
     groups: list[Group], outcome: str, until: float | None, results: list[dict[str, Any]], spreads: dict[str, Any]
 ) -> list[str]:
     """The verdict: a sentence a contrast, with the values of both groups."""
-    about = OUTCOMES[outcome]
+    about = EVERY_OUTCOME[outcome]
     said = about.said[0].upper() + about.said[1:]
     if named := sorted({group.after for group in groups if group.after}):
         said += f" (of {', '.join(f'the stage {name}' for name in named)})"
@@ -217,10 +232,7 @@ def sentence(about: Outcome, result: dict[str, Any], a: dict[str, Any], b: dict[
         one, two = ("no known one" if floor is None else f"{floor:.3f}" for floor in result["floors"])
         rules = f"which is not memory: the rule alone gives {result['a']} {one} and {result['b']} {two}"
         return f"{values}. Difference shown: {ahead} has the lower loss, {rules} ({difference})."
-    word = "learned faster" if about.name == "exposures_to_recall" else "learned more"
-    if about.name.startswith("loss/"):
-        word = "has the lower loss"
-    return f"{values}. Difference shown: {ahead} {word} ({difference})."
+    return f"{values}. Difference shown: {ahead} {about.ahead} ({difference})."
 
 
 def interval(about: Outcome, spread: dict[str, Any]) -> str:

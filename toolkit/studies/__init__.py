@@ -11,7 +11,7 @@ from toolkit.errors import UserError, nearest
 from toolkit.recipe import Recipe
 from toolkit.recipe.complaints import complain
 from toolkit.seeds import sub_seed
-from toolkit.studies import facts, lines, names, news, phone
+from toolkit.studies import classify, facts, lines, names, news, phone
 from toolkit.studies.built import Built
 
 STUDIES: dict[str, Callable[..., Built]] = {
@@ -20,6 +20,7 @@ STUDIES: dict[str, Callable[..., Built]] = {
     "names": names.build,
     "news": news.build,
     "lines": lines.build,
+    "classify": classify.build,
 }
 
 
@@ -60,8 +61,21 @@ def check_data(recipe: Recipe, where: str | Path) -> dict[str, Any]:
 
 def resolve_data(recipe: Recipe, where: str | Path) -> Recipe:
     """The recipe with every argument of its study said, so that a run keeps what it was built from."""
+    refuse_other_method(recipe, where)
     seed = {"seed": recipe.data["seed"]} if "seed" in recipe.data else {}
     return recipe.model_copy(update={"data": seed | check_data(recipe, where)})
+
+
+def refuse_other_method(recipe: Recipe, where: str | Path) -> None:
+    """Raises UserError where texts and classes are trained as facts are, or facts as if they had classes."""
+    if recipe.study not in STUDIES or (recipe.study == "classify") == recipe.classifies:
+        return
+    source = where.as_posix() if isinstance(where, Path) else where
+    name, stage = next(iter(recipe.stage.items()))
+    said = f'{source}: study = "{recipe.study}" and [stage.{name}] method = "{stage.method}" do not go together'
+    if recipe.classifies:
+        raise UserError(f'{said}: method = "classify" tells classes apart, which study = "classify" has.')
+    raise UserError(f'{said}: say method = "classify" (without [model.head] it is answered in words).')
 
 
 def build_data(recipe: Recipe, seed: int, where: str | Path | None = None) -> Built:

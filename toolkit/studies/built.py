@@ -19,3 +19,7 @@ class Built(NamedTuple):
     """Digits an answer, where every answer is that many digits."""
     prompt_choices: int | None = None
     """How many prompts of this kind there are (the indices 1 … N); whole-line floors pay log2 of it."""
+    labels: tuple[str, ...] | None = None
+    """The classes, in order, where the study has them."""
+    notes: tuple[str, ...] = ()
+    """What is to be said of the data before training, such as uneven classes."""

@@ -80,11 +80,14 @@ class StageCallback(TrainerCallback):
     reading: Every
     saving: Every
     exposures: Exposures
+    is_over: Callable[[], bool] = lambda: False
+    """Whether the last reading says that more training does not help."""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         last = state.global_step >= state.max_steps
         if self.reading.due_after_step(state.global_step) and not last:
             self.read(state.global_step, state.epoch or 0.0, False)
+            control.should_training_stop = control.should_training_stop or self.is_over()
         # At the end of an epoch its reading comes first: resuming from a save without it would leave it out for ever.
         if self.saving.due_after_step(state.global_step) or self.stop_asked():
             control.should_save = not ended(state)
@@ -101,6 +104,7 @@ class StageCallback(TrainerCallback):
         last = state.global_step >= state.max_steps
         if last or self.reading.due_after_epoch(epoch):
             self.read(state.global_step, float(epoch), last)
+            control.should_training_stop = control.should_training_stop or self.is_over()
         self.keep_epoch(epoch)
         if self.saving.due_after_epoch(epoch) or self.saving.due_after_step(state.global_step):
             control.should_save = True

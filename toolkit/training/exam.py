@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import SequentialSampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from toolkit.example import Example
@@ -125,7 +126,8 @@ def feed(training: Training, name: str, stage: Stage, exam: Exam, number: int, r
     folder = training.run.state_folder / name / "checkpoints"
     trainer = sft.make_trainer(
         training.engine, training.loaded, rows, training.recipe, one,
-        sub_seed(training.seed, "training") + number, folder, training.exposures, callback, in_order=True,
+        sub_seed(training.seed, "training") + number, folder, training.exposures, callback,
+        sampler=lambda done: SequentialSampler(rows),
     )  # fmt: skip
     note_what_is_used(training.run, name, trainer.args)
     training.engine.for_training(training.loaded.model)
@@ -165,7 +167,7 @@ def save(training: Training, name: str, exam: Exam) -> None:
     folder = training.run.state_folder / name / "checkpoints"
     target = folder / f"checkpoint-{len(exam.rounds)}"
     with whole_folder(target) as temporary:
-        save_weights(training.loaded.model, training.loaded.tokenizer, temporary)
+        save_weights(training.loaded, temporary)
         training.exposures.save(temporary)
         if exam.optimizer is not None:
             torch.save(exam.optimizer, temporary / OPTIMIZER)
@@ -183,7 +185,7 @@ def go_on(training: Training, name: str, facts: int) -> Exam:
     if folder is None:
         return Exam(Boxes.of(facts))
     saved = read_json(folder / EXAM, StoredExam)
-    load_weights(training.loaded.model, folder)
+    load_weights(training.loaded, folder)
     training.exposures.load(folder)
     optimizer = load_optimizer(folder / OPTIMIZER)
     return Exam(Boxes(tuple(saved["box"]), tuple(saved["due"])), saved["rounds"], saved["updates"], optimizer)

@@ -76,11 +76,12 @@ def run_one(
 ) -> bool:
     """One run, from its folder to its final weights; False where the user stopped it."""
     from toolkit import tracking
+    from toolkit.models.classifier import add_classes
     from toolkit.models.loaded import remove_adapter
     from toolkit.training.machine import reset_peak_memory
     from toolkit.training.progress import RunProgress
     from toolkit.training.readings import Training
-    from toolkit.training.rows import uneven_last_update, updates_an_epoch
+    from toolkit.training.rows import classes_of, uneven_last_update, updates_an_epoch
     from toolkit.training.saved import resume_step
     from toolkit.training.train import train
 
@@ -89,6 +90,8 @@ def run_one(
     reset_peak_memory()
     if recipe.lora:
         engine.add_lora(loaded, recipe.lora, recipe.model, sub_seed(plan.seed, "lora"))
+    if recipe.classifies:
+        add_classes(loaded, classes_of(recipe, plan.built), sub_seed(plan.seed, "head"))
     open_folder(plan, loaded, engine)
     updates = {name: updates_an_epoch(len(rows[name]), stage) * stage.epochs for name, stage in recipe.stage.items()}
     step = resume_step(run, recipe, updates)
@@ -100,6 +103,8 @@ def run_one(
         run.update_info(wandb=plan.tracked)
     tracker = tracking.start(run, settings, recipe.wandb, lambda text: say(run, console, text))
     run.update_info(wandb=tracker.described)
+    for note in plan.built.notes:
+        say(run, console, f"{run.label}: {note}")
     for name, stage in recipe.stage.items():
         if warning := uneven_last_update(len(rows[name]), stage):
             say(run, console, f"{run.label}, {name}: {warning}")
@@ -152,8 +157,10 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
 
     run, recipe, built = plan.run, plan.recipe, plan.built
     parts = Counter(example.part for example in built.examples if example.split == "train")
+    splits = Counter(example.split for example in built.examples)
     resumed = run.exists
-    trainable = sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
+    weights = [*loaded.model.parameters(), *(loaded.head.parameters() if loaded.head is not None else ())]
+    trainable = sum(p.numel() for p in weights if p.requires_grad)
     if not resumed:
         write_whole(run.path / "recipe.toml", to_toml(recipe))
         write_whole(run.path / "examples.jsonl", to_jsonl(built.examples))
@@ -188,20 +195,24 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
             "rule_only_digits": built.rule_only_digits,
             "answer_digits": built.answer_digits,
             "prompt_choices": built.prompt_choices,
+            **({"labels": list(built.labels), "splits": dict(splits)} if built.labels else {}),
         },
     )
     run.log(f"{now} {'resumed' if resumed else 'started'} {run.label}")
 
 
 def close_run(plan: Planned, started: float, tracker: "Tracker") -> None:
+    from toolkit.probes.classification_report import write_test_results
     from toolkit.training.machine import peak_memory_gb
 
     run = plan.run
     info = run.info
-    final, trained = run.rows("recall")[-1], run.rows("train")
+    final, trained = run.final, run.rows("train")
     # An exam in which nothing was missed trains nothing.
     if final["step"] != (trained[-1]["step"] if trained else 0):
         raise RuntimeError(f"{run.label}: its last reading is of step {final['step']}, and not of its last update.")
+    if plan.recipe.classifies:
+        write_test_results(run, final)
     tracker.finish(final, run.readings()[-1], run.path / "examples.jsonl", ok=True)
     run.update_info(
         state="complete",
@@ -211,4 +222,7 @@ def close_run(plan: Planned, started: float, tracker: "Tracker") -> None:
         wandb=tracker.described,
     )
     remove_folder(run.state_folder)
-    run.log(f"finished; recall {final['recall/exact']:.3f}, digits {final['loss/digit_nats']:.4f} nats")
+    if plan.recipe.classifies:
+        run.log(f"finished; test accuracy {final['test/accuracy']:.4f}, macro F1 {final['test/macro_f1']:.4f}")
+    else:
+        run.log(f"finished; recall {final['recall/exact']:.3f}, digits {final['loss/digit_nats']:.4f} nats")

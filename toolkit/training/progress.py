@@ -43,11 +43,15 @@ class RunProgress:
     def reading(self, step: int, epoch: float, summary: dict[str, Any]) -> None:
         self.epoch = epoch
         self.recall = f"recall {summary['recall/exact']:.0%}" if "recall/exact" in summary else ""
+        loss = f"digits {summary['loss/digit_nats']:.3f} nats" if "loss/digit_nats" in summary else ""
+        if "validation/accuracy" in summary:
+            self.recall = f"accuracy {summary['validation/accuracy']:.1%}"
+            loss = f"macro F1 {summary['validation/macro_f1']:.3f}"
         self.show(step)
         # Without a terminal a line a reading would fill the log of a long run.
         if not self.console.is_terminal and epoch >= self.lines_said * self.epochs / LINES_WITHOUT_TERMINAL:
             self.lines_said += 1
-            self.console.print(f"{self.label}  {self.said()}  digits {summary['loss/digit_nats']:.3f} nats")
+            self.console.print(f"{self.label}  {self.said()}  {loss}")
 
     def show(self, step: int) -> None:
         self.bar.update(self.task, completed=step, said=self.said())

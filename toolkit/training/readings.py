@@ -72,15 +72,22 @@ def keep_row(training: Training, kind: str, stage: str, step: int, epoch: float,
         training.progress.step(row["step"], row["epoch"], values["train/loss"])
 
 
+def moment(training: Training, stage: str, step: int, epoch: float) -> Moment:
+    """Now, with what each fact was fed until now; `step` and `epoch` are the stage's own."""
+    presented = training.exposures
+    counts = {fact: presented.counts[number] for fact, number in training.numbers.items()}
+    since = {fact: presented.clock - presented.last[n] for fact, n in training.numbers.items() if presented.last[n]}
+    return Moment(
+        training.run.name, training.seed, stage, training.step + step, training.epoch + epoch, counts, since
+    )  # fmt: skip
+
+
 def take_reading(
     training: Training, stage: str, step: int, epoch: float, *, with_text: bool, before_training: bool = False
 ) -> None:
     """Measure recall now: a Parquet file of rows, and their summary in metrics.jsonl."""
     recipe, run = training.recipe, training.run
-    presented = training.exposures
-    counts = {fact: presented.counts[number] for fact, number in training.numbers.items()}
-    since = {fact: presented.clock - presented.last[n] for fact, n in training.numbers.items() if presented.last[n]}
-    now = Moment(run.name, training.seed, stage, training.step + step, training.epoch + epoch, counts, since)
+    now = moment(training, stage, step, epoch)
     started = time.perf_counter()
     examples = read_examples(training.built, recipe.recall.sample, training.seed, everything=with_text)
     rows = read_recall(
@@ -144,7 +151,7 @@ def keep_weights(training: Training, name: str, stage: Stage, epoch: int) -> Non
         if not readings or readings[-1]["epoch"] != training.epoch + epoch or best(readings) is not readings[-1]:
             return
     with whole_folder(folder) as temporary:
-        save_weights(training.loaded.model, training.loaded.tokenizer, temporary)
+        save_weights(training.loaded, temporary)
     if stage.keep == "best":
         for older in folder.parent.glob("epoch-*"):
             if older != folder:

@@ -4,10 +4,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from toolkit.classes import Classes, answers_of, prompts_of
 from toolkit.errors import UserError
 from toolkit.example import Example
 from toolkit.recipe import Recipe, Stage
 from toolkit.rendering import (
+    Rendered,
+    end_token,
     fact_numbers,
     packed_rows,
     pair_rows,
@@ -49,6 +52,20 @@ def dpo_rows(
     return pair_rows(tokenizer, examples, rejected, recipe.model.format, numbers, recipe.model.max_length)
 
 
+def class_rows(tokenizer: Any, examples: list[Example], numbers: dict[str, int], classes: Classes) -> Rows:
+    """With a head `input_ids` and `class`, the label's number; in words `input_ids` and `labels`; and `facts`."""
+    answers, end = answers_of(tokenizer, classes), end_token(tokenizer)
+    rows = []
+    for example, prompt in zip(examples, prompts_of(tokenizer, examples, classes), strict=True):
+        number, facts = classes.labels.index(example.answer), [numbers[fact] for fact in example.exposes]
+        if classes.head:
+            rows.append({"input_ids": prompt.ids, "class": number, "facts": facts})
+            continue
+        rendered = Rendered(prompt.ids, answers[number], end)
+        rows.append({"input_ids": rendered.input_ids, "labels": rendered.labels("answer", True), "facts": facts})
+    return rows
+
+
 METHODS: dict[str, Callable[[Any, list[Example], dict[str, int], Recipe, Stage, int], Rows]] = {
     "sft": sft_rows,
     "pretrain": pretrain_rows,
@@ -67,6 +84,8 @@ def prepare_rows(tokenizer: Any, recipe: Recipe, built: Built, seed: int) -> dic
 
     seed: the run's; wrong answers for preference training are drawn from it.
     """
+    if recipe.classifies:
+        return prepare_class_rows(tokenizer, recipe, built)
     refuse_merged_digits(tokenizer, built.examples)
     refuse_too_long(tokenizer, built.examples, recipe.model.format, recipe.model.max_length)
     numbers = fact_numbers([example for example in built.examples if example.split == "train"])
@@ -79,6 +98,25 @@ def prepare_rows(tokenizer: Any, recipe: Recipe, built: Built, seed: int) -> dic
     return rows
 
 
+def prepare_class_rows(tokenizer: Any, recipe: Recipe, built: Built) -> dict[str, Rows]:
+    """The same of a classifier, whose texts are cut where they are too long; a question that is too long is refused."""
+    classes = classes_of(recipe, built)
+    prompts_of(tokenizer, [example for example in built.examples if example.split != "train"], classes)
+    numbers = fact_numbers([example for example in built.examples if example.split == "train"])
+    return {
+        name: class_rows(tokenizer, stage_examples(built, stage), numbers, classes)
+        for name, stage in recipe.stage.items()
+    }
+
+
+def classes_of(recipe: Recipe, built: Built) -> Classes:
+    """What a run's classifier tells apart, and how it is asked."""
+    assert built.labels is not None
+    model = recipe.model
+    prompt = recipe.data["prompt"].replace("{class_labels}", ",".join(built.labels))
+    return Classes(built.labels, prompt, model.format, model.max_length, model.head)
+
+
 def updates_an_epoch(rows: int, stage: Stage) -> int:
     return math.ceil(math.ceil(rows / stage.batch_size) / stage.grad_accum)
 
@@ -87,8 +125,8 @@ def uneven_last_update(rows: int, stage: Stage) -> str | None:
     """A warning where the last update of an epoch has fewer rows than the others; None where all are alike."""
     whole = stage.batch_size * stage.grad_accum
     left = rows % whole
-    # Blocks of a stream are no facts: which of them weighs more says nothing of any fact.
-    if not left or rows < whole or stage.method == "pretrain":
+    # Blocks of a stream are no facts, and of texts with classes none is asked for by itself.
+    if not left or rows < whole or stage.method in ("pretrain", "classify"):
         return None
     return (
         f"the last update of an epoch has {left} rows, not {whole}: each weighs {whole / left:.3g} times as much\n"

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from toolkit.classes import HEAD
 from toolkit.errors import UserError
 from toolkit.models.files import holds_adapter, model_files, stored_weights
 from toolkit.recipe import Recipe, Stage
@@ -67,8 +68,15 @@ def resume_step(run: Run, recipe: Recipe, updates: dict[str, int]) -> int:
         if not (run.state_folder / name / "after" / MARKER).is_file():
             checkpoint = latest_checkpoint(run.state_folder / name / "checkpoints")
             return step + (updates_at(checkpoint) if checkpoint else 0)
-        step += updates_in(run, name) if stage.method == "exam" else updates[name]
+        step += updates_done(run, name, stage, updates[name])
     return step
+
+
+def updates_done(run: Run, name: str, stage: Stage, planned: int) -> int:
+    """Updates of a stage that is done: how many an exam needs, or a classifier that may end early, is known only then."""
+    if stage.method == "exam":
+        return updates_in(run, name)
+    return sum(row["stage"] == name for row in run.rows("train")) if stage.method == "classify" else planned
 
 
 def updates_at(checkpoint: Path) -> int:
@@ -128,6 +136,8 @@ def check_checkpoint(folder: Path, stage: Stage) -> None:
 def check_folder(folder: Path) -> None:
     """Weights by their headers, and exposures."""
     stored_weights(folder, ["adapter_model.safetensors"] if holds_adapter(folder) else model_files(folder))
+    if (folder / HEAD).is_file():
+        stored_weights(folder, [HEAD])
     read_json(folder / FILE, StoredExposures)
 
 

@@ -6,7 +6,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch.utils.data import SequentialSampler
 
 from toolkit.models.loaded import Loaded, mixed_precision
 from toolkit.recipe import Recipe, Stage
@@ -75,17 +74,17 @@ def make_trainer(
     exposures: Exposures,
     callback: Any,
     *,
-    in_order: bool = False,
+    sampler: "Sampling | None" = None,
 ) -> Any:
     """A trainer that feeds `rows` as they are and tells `exposures` what it really fed.
 
-    in_order: in the order given, instead of a new one every epoch.
+    sampler: another order of the rows than a new one every epoch.
     """
     base_trainer, base_config = engine.trainer_and_config()
     trainer_class = counting(base_trainer, exposures)
     block = stage.batch_size * stage.grad_accum
-    if in_order:
-        trainer_class = ordering(trainer_class, lambda done: SequentialSampler(rows))
+    if sampler:
+        trainer_class = ordering(trainer_class, sampler)
     elif stage.order == "massed":
         epochs, drawn_from = stage.epochs, sub_seed(seed, "order")
         trainer_class = ordering(trainer_class, lambda done: Massed(len(rows), block, epochs, drawn_from, done))
@@ -129,7 +128,11 @@ def counting(base: type, exposures: Exposures) -> type:
     return CountingTrainer
 
 
-def ordering(base: type, sampler: Callable[[Callable[[], float]], Any]) -> type:
+Sampling = Callable[[Callable[[], float]], Any]
+"""A sampler, from a function that says how many epochs are done."""
+
+
+def ordering(base: type, sampler: Sampling) -> type:
     """The trainer with another order of rows than its own, which is a new one every epoch."""
 
     class OrderingTrainer(base):

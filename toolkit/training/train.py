@@ -1,52 +1,67 @@
 """One run from its first reading to its final weights: stages in order, on the same weights, resumable anywhere."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from toolkit.models.loaded import load_weights, save_weights
 from toolkit.recipe import Stage
-from toolkit.run_folder import Run, remove_folder, whole_folder, write_whole
+from toolkit.run_folder import remove_folder, whole_folder, write_whole
 from toolkit.stored import read_json
-from toolkit.training import dpo, exam, sft
+from toolkit.training import classify, dpo, exam, sft
 from toolkit.training.callback import Every, StageCallback
-from toolkit.training.ledger import updates_in
+from toolkit.training.class_readings import finish_classifier, is_over, take_class_reading
 from toolkit.training.readings import Training, keep_row, keep_weights, take_reading
 from toolkit.training.rows import Rows, stage_examples, updates_an_epoch
-from toolkit.training.saved import MARKER, latest_checkpoint
+from toolkit.training.saved import MARKER, latest_checkpoint, updates_done
 from toolkit.training.used import forward_of, note_what_is_used, restore_forward
 
 
 def train(training: Training, rows: dict[str, Rows]) -> bool:
     """Train all stages; returns False where the user stopped it (what resuming needs is then saved)."""
     run, recipe = training.run, training.recipe
-    if not run.rows("recall"):
-        take_reading(training, next(iter(recipe.stage)), 0, 0.0, with_text=True, before_training=True)
+    if not run.rows("classification" if recipe.classifies else "recall"):
+        read_before_training(training)
     for name, stage in recipe.stage.items():
         after = run.state_folder / name / "after"
         if (after / MARKER).is_file():
-            load_weights(training.loaded.model, after)
+            load_weights(training.loaded, after)
             training.exposures.load(after)
         else:
             method = exam.train_exam if stage.method == "exam" else train_stage
             if not method(training, name, stage, rows[name]):
                 return False
+            if stage.method == "classify":
+                finish_classifier(training, name, stage, last=name == list(recipe.stage)[-1])
             with whole_folder(after) as folder:
-                save_weights(training.loaded.model, training.loaded.tokenizer, folder)
+                save_weights(training.loaded, folder)
                 training.exposures.save(folder)
                 (folder / MARKER).touch()
             remove_folder(run.state_folder / name / "checkpoints")
-        training.step += updates_of(run, name, stage, len(rows[name]))
+        training.step += updates_done(run, name, stage, updates_an_epoch(len(rows[name]), stage) * stage.epochs)
         training.epoch += stage.epochs
     final = run.path / ("adapter" if recipe.lora else "model")
     with whole_folder(final) as folder:
-        save_weights(training.loaded.model, training.loaded.tokenizer, folder)
+        save_weights(training.loaded, folder)
     return True
 
 
-def updates_of(run: Run, name: str, stage: Stage, rows: int) -> int:
-    """Updates of a stage that is done; how many an exam needs is known only then."""
-    return updates_in(run, name) if stage.method == "exam" else updates_an_epoch(rows, stage) * stage.epochs
+def read_before_training(training: Training) -> None:
+    name, stage = next(iter(training.recipe.stage.items()))
+    if stage.method == "classify":
+        take_class_reading(training, name, stage, 0, 0.0)
+    else:
+        take_reading(training, name, 0, 0.0, with_text=True, before_training=True)
+
+
+def reader_of(training: Training, name: str, stage: Stage) -> tuple[Callable[[int, float, bool], None], str]:
+    """What takes a reading at (step, epoch, is it the stage's last), and how often."""
+    if training.recipe.classification:
+        every = training.recipe.classification.every
+        return lambda step, epoch, last: take_class_reading(training, name, stage, step, epoch), every
+    every = training.recipe.recall.every
+    return lambda step, epoch, last: take_reading(training, name, step, epoch, with_text=last), every
 
 
 def train_stage(training: Training, name: str, stage: Stage, rows: Rows) -> bool:
@@ -56,14 +71,20 @@ def train_stage(training: Training, name: str, stage: Stage, rows: Rows) -> bool
     checkpoint = latest_checkpoint(folder)
     if checkpoint:
         training.exposures.load(checkpoint)
+    if checkpoint and is_over(run, training.recipe, name):
+        # Killed after the reading that ended the stage, and before that was noted.
+        load_weights(training.loaded, checkpoint)
+        return True
+    read, every = reader_of(training, name, stage)
     callback = StageCallback(
-        read=lambda step, epoch, last: take_reading(training, name, step, epoch, with_text=last),
+        read=read,
         log_row=lambda step, epoch, values: keep_row(training, "train", name, step, epoch, values),
         keep_epoch=lambda epoch: keep_weights(training, name, stage, epoch),
         stop_asked=training.stop_asked,
-        reading=Every.parse(training.recipe.recall.every),
+        reading=Every.parse(every),
         saving=Every.parse(stage.save),
         exposures=training.exposures,
+        is_over=lambda: is_over(run, training.recipe, name),
     )
     own_forward = forward_of(training.loaded.model)
     with dpo.dropout_kept(training.loaded.model):
@@ -71,7 +92,7 @@ def train_stage(training: Training, name: str, stage: Stage, rows: Rows) -> bool
         note_what_is_used(run, name, trainer.args)
         training.engine.for_training(training.loaded.model)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    finished = trainer.state.global_step >= trainer.state.max_steps
+    finished = trainer.state.global_step >= trainer.state.max_steps or callback.is_over()
     restore_forward(training.loaded.model, own_forward)
     return finished
 
@@ -80,6 +101,8 @@ def trainer_for(training: Training, name: str, stage: Stage, rows: Rows, folder:
     """The trainer of a stage's method. Called with the weights that the stage starts from: DPO's are its reference."""
     engine, loaded, recipe, seed = training.engine, training.loaded, training.recipe, training.seed
     make_trainer = sft.make_trainer
+    if stage.method == "classify":
+        make_trainer = classify.make_trainer
     if stage.method == "dpo":
         make_trainer = dpo.make_trainer
         rows = pairs_for(training, name, stage, rows)

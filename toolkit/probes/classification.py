@@ -1,0 +1,218 @@
+"""Which class a model gives each text, and with what probability: by its head, or by how likely each reply is.
+
+In words a text's class is the label whose whole reply, end mark included, is the likeliest. What the model says when it
+is let go on by itself is read too, where that is asked for: a reply that is no label is wrong, and counted.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from toolkit.classes import Prompt, answers_of, prompts_of
+from toolkit.errors import UserError
+from toolkit.example import Example
+from toolkit.metrics.classification import Scores, classification_scores
+from toolkit.metrics.extraction import calibration
+from toolkit.metrics.statistics import wilson
+from toolkit.models.classifier import Classifier
+from toolkit.models.loaded import Loaded, undisturbed
+from toolkit.models.scoring import chunks, generate, score
+from toolkit.probes.recall import LN2, Moment, write_reading
+from toolkit.rendering import Rendered, end_token, pad_token
+from toolkit.stored import read_parquet
+
+Row = dict[str, Any]
+SPLITS = ("validation", "test")
+Tick = Callable[[int], None]
+"""Told how many texts more are done."""
+
+
+def read_classes(
+    loaded: Loaded, engine: ModuleType, examples: list[Example], moment: Moment, *, batch_size: int, with_text: bool
+) -> list[Row]:
+    """One row a text: gold and predicted class, and the probability of every class, in the order of the labels.
+
+    Leaves no trace in model, tokenizer and random states. `with_text` also lets a classifier in words reply by itself;
+    the columns `reply` and `said` (the label it is, if it is one) are None otherwise.
+    """
+    assert loaded.classes is not None
+    labels = loaded.classes.labels
+    prompts = prompts_of(loaded.tokenizer, examples, loaded.classes)
+    with undisturbed(loaded, engine):
+        log_p = log_probabilities(loaded, [prompt.ids for prompt in prompts], batch_size)
+        replies = reply(loaded, engine, prompts, batch_size) if with_text and loaded.head is None else None
+    rows = []
+    for number, (example, prompt, row) in enumerate(zip(examples, prompts, log_p.tolist(), strict=True)):
+        best, own = max(range(len(labels)), key=row.__getitem__), labels.index(example.answer)
+        said = None if replies is None else replies[number]
+        rows.append(
+            {
+                "run": moment.run,
+                "seed": moment.seed,
+                "stage": moment.stage,
+                "step": moment.step,
+                "epoch": moment.epoch,
+                "exposures": moment.exposures.get(example.fact, 0),
+                "id": example.id,
+                "split": example.split,
+                "gold": example.answer,
+                "predicted": labels[best],
+                "right": best == own,
+                "p": float(torch.tensor(row[best]).exp()),
+                "p_gold": float(torch.tensor(row[own]).exp()),
+                "nats": -row[own],
+                "probabilities": torch.tensor(row).exp().tolist(),
+                "cut": prompt.cut,
+                "reply": said,
+                "said": None if said is None else label_said(said, labels),
+            }
+        )
+    return rows
+
+
+def log_probabilities(loaded: Loaded, prompts: list[list[int]], batch_size: int) -> torch.Tensor:
+    """ln p of every class (texts × classes, float32), the classes of a text adding up to one."""
+    if loaded.head is not None:
+        return torch.log_softmax(by_head(loaded, prompts, batch_size), dim=-1)
+    classes = loaded.classes
+    assert classes is not None
+    answers, end = answers_of(loaded.tokenizer, classes), end_token(loaded.tokenizer)
+    # Neighbours of one length: what is padded is computed too.
+    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    items = [Rendered(prompts[number], answer, end) for number in order for answer in answers]
+    bits = [sum(scored.bits) + scored.end_bits for scored in score(loaded, items, batch_size)]
+    whole = torch.empty(len(prompts), len(answers))
+    whole[order] = -torch.tensor(bits).view(len(prompts), len(answers)) * LN2
+    return torch.log_softmax(whole, dim=-1)
+
+
+def by_head(loaded: Loaded, prompts: list[list[int]], batch_size: int) -> torch.Tensor:
+    """The head's logits (texts × classes, float32). Neighbours of one length share a batch, padded on the right."""
+    assert loaded.head is not None and loaded.classes is not None
+    classifier, device = Classifier(loaded.model, loaded.head), loaded.model.device
+    logits = torch.empty(len(prompts), len(loaded.classes.labels))
+    for numbers in chunks(sorted(range(len(prompts)), key=lambda number: len(prompts[number])), batch_size):
+        ids = [torch.tensor(prompts[number]) for number in numbers]
+        mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
+        padded = pad_sequence(ids, batch_first=True, padding_value=pad_token(loaded.tokenizer))
+        logits[numbers] = classifier(input_ids=padded.to(device), attention_mask=mask.to(device)).float().cpu()
+    return logits
+
+
+def reply(loaded: Loaded, engine: ModuleType, prompts: list[Prompt], batch_size: int) -> list[str]:
+    """What the model says by itself, greedily: as many tokens as the longest label has, and its end."""
+    assert loaded.classes is not None
+    longest = max(map(len, answers_of(loaded.tokenizer, loaded.classes)))
+    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number].ids))
+    said = generate(loaded, engine, [prompts[number].ids for number in order], longest + 1, batch_size)
+    texts = {number: text.text if text.ended else text.text + "…" for number, text in zip(order, said, strict=True)}
+    return [texts[number] for number in range(len(prompts))]
+
+
+def label_said(reply: str, labels: tuple[str, ...]) -> str | None:
+    """The label that a reply is, white space around it and capitals apart; None where it is none, and so unreadable."""
+    if reply in labels:
+        return reply
+    plain = [label for label in labels if label.casefold().strip() == reply.casefold().strip()]
+    return plain[0] if len(plain) == 1 else None
+
+
+def summarise(rows: Iterable[Row], labels: tuple[str, ...]) -> dict[str, float]:
+    """What metrics.jsonl says of a reading, for each split that it read."""
+    summary: dict[str, float] = {}
+    for split in SPLITS:
+        read = [row for row in rows if row["split"] == split]
+        if not read:
+            continue
+        scores, calibrated = scores_of(read, labels), calibration([r["p"] for r in read], [r["right"] for r in read])
+        values = {
+            "read": scores.n,
+            "accuracy": scores.accuracy,
+            "macro_f1": scores.macro_f1,
+            "macro_precision": scores.macro_precision,
+            "macro_recall": scores.macro_recall,
+            "loss": sum(row["nats"] for row in read) / len(read),
+            "brier": calibrated.brier,
+            "expected_calibration_error": calibrated.expected_error,
+        }
+        if read[0]["reply"] is not None:
+            said = said_scores(read, labels)
+            values |= {"said_accuracy": said.accuracy, "unreadable": said.unreadable / said.n}
+        summary |= {f"{split}/{name}": value for name, value in values.items()}
+    return summary
+
+
+def scores_of(rows: list[Row], labels: tuple[str, ...]) -> Scores:
+    return classification_scores([row["gold"] for row in rows], [row["predicted"] for row in rows], labels)
+
+
+def said_scores(rows: list[Row], labels: tuple[str, ...]) -> Scores:
+    """Of the model's own replies."""
+    return classification_scores([row["gold"] for row in rows], [row["said"] for row in rows], labels)
+
+
+def results(rows: list[Row], labels: tuple[str, ...]) -> dict[str, Any]:
+    """Everything that test_results.json says of the rows of one split."""
+    scores = scores_of(rows, labels)
+    calibrated = calibration([row["p"] for row in rows], [row["right"] for row in rows])
+    counts = {label: scores.per_class[label].support for label in labels}
+    majority = max(labels, key=counts.__getitem__)
+    low, high = wilson(sum(row["right"] for row in rows), scores.n)
+    return {
+        "split": rows[0]["split"],
+        **described(scores, labels),
+        "accuracy_interval_within_the_run": [low, high],
+        "majority": {"label": majority, "accuracy": counts[majority] / scores.n},
+        "loss": sum(row["nats"] for row in rows) / len(rows),
+        "brier": calibrated.brier,
+        "expected_calibration_error": calibrated.expected_error,
+        "calibration": [bin._asdict() for bin in calibrated.bins],
+        "texts_cut": sum(row["cut"] > 0 for row in rows),
+        "said": None if rows[0]["reply"] is None else described(said_scores(rows, labels), labels),
+    }
+
+
+def described(scores: Scores, labels: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "n": scores.n,
+        "labels": list(labels),
+        "accuracy": scores.accuracy,
+        "macro_precision": scores.macro_precision,
+        "macro_recall": scores.macro_recall,
+        "macro_f1": scores.macro_f1,
+        "unreadable": scores.unreadable,
+        "per_class": {label: score._asdict() for label, score in scores.per_class.items()},
+        "confusion": scores.confusion,
+    }
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """One reading as a Parquet file, whole or absent."""
+    write_reading(path, rows, columns())
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a reading. Raises UserError where the file is damaged or has not the columns of one."""
+    found, rows = read_parquet(path)
+    if lacking := [column.name for column in columns() if column not in found]:
+        raise UserError(f"{path} is no reading of a classifier: it has no column {lacking[0]} of the type one has.")
+    return rows
+
+
+def columns() -> Any:
+    """The Arrow schema of a reading."""
+    import pyarrow as pa
+
+    text, whole, real = pa.string(), pa.int64(), pa.float64()
+    return pa.schema(
+        [
+            ("run", text), ("seed", whole), ("stage", text), ("step", whole), ("epoch", real), ("exposures", whole),
+            ("id", text), ("split", text), ("gold", text), ("predicted", text), ("right", pa.bool_()), ("p", real),
+            ("p_gold", real), ("nats", real), ("probabilities", pa.list_(real)), ("cut", whole), ("reply", text),
+            ("said", text),
+        ]
+    )  # fmt: skip

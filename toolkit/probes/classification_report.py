@@ -1,0 +1,126 @@
+"""What a classifier's test came to: test_results.json and test_summary.txt in a run's folder, and the table of a call."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from toolkit.metrics.statistics import Mean, t_interval
+from toolkit.probes.classification import read_rows, results
+from toolkit.run_folder import Run, write_whole
+
+RESULTS = "test_results.json"
+SUMMARY = "test_summary.txt"
+MOST_CLASSES = 40
+"""Classes whose confusion matrix is written out; the JSON has every one."""
+
+
+def write_test_results(run: Run, final: dict[str, Any]) -> None:
+    """The two files that people look for, from the reading that the run ends with."""
+    found = test_results(run, final)
+    write_whole(run.path / RESULTS, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    write_whole(run.path / SUMMARY, summary_text(run.label, found))
+
+
+def test_results(run: Run, final: dict[str, Any]) -> dict[str, Any]:
+    rows = read_rows(run.path / "probes" / f"test-{final['stage']}-{final['step']:06d}.parquet")
+    labels = tuple(run.info["data"]["labels"])
+    tested, chosen = ([row for row in rows if row["split"] == split] for split in ("test", "validation"))
+    return {
+        "run": run.label,
+        "seed": run.seed,
+        "step": final["step"],
+        "weights_of_step": int(final["best_step"]),
+        **results(tested, labels),
+        "validation": results(chosen, labels),
+    }
+
+
+def summary_text(title: str, found: dict[str, Any]) -> str:
+    """The results of one run for people: plain text."""
+    low, high = found["accuracy_interval_within_the_run"]
+    majority = found["majority"]
+    lines = [
+        f"{title}: {found['n']:,} {found['split']} texts",
+        "",
+        f"accuracy           {found['accuracy']:.4f} [{low:.4f}, {high:.4f}] (Wilson: of these texts, not of other runs)",
+        f'always answering   {majority["accuracy"]:.4f} ("{majority["label"]}")',
+        f"macro precision    {found['macro_precision']:.4f}",
+        f"macro recall       {found['macro_recall']:.4f}",
+        f"macro F1           {found['macro_f1']:.4f}",
+        f"loss               {found['loss']:.4f} nats",
+        f"calibration error  {found['expected_calibration_error']:.4f} (Brier score {found['brier']:.4f})",
+    ]
+    if found["texts_cut"]:
+        lines.append(f"texts cut          {found['texts_cut']:,}, to fit the longest input")
+    if said := found["said"]:
+        share = said["unreadable"] / said["n"]
+        lines.append(f"replies            {said['accuracy']:.4f} right when it replies by itself")
+        lines.append(f"unreadable         {said['unreadable']:,} replies ({share:.1%}), which are wrong")
+    return "\n".join([*lines, "", *class_lines(found), "", *confusion_lines(found), ""])
+
+
+def class_lines(found: dict[str, Any]) -> list[str]:
+    width = max(5, *(len(label) for label in found["labels"]))
+    lines = [f"{'class':<{width}}  precision  recall      F1   texts"]
+    for label, score in found["per_class"].items():
+        numbers = f"{score['precision']:9.4f}  {score['recall']:.4f}  {score['f1']:.4f}  {score['support']:6,}"
+        lines.append(f"{label:<{width}}  {numbers}")
+    return lines
+
+
+def confusion_lines(found: dict[str, Any]) -> list[str]:
+    labels = found["labels"]
+    if len(labels) > MOST_CLASSES:
+        return [f"the confusion matrix of {len(labels)} classes is in {RESULTS}"]
+    # Classes by number above the columns: names would not fit.
+    width = max(5, *(len(label) for label in labels))
+    cell = max(4, len(f"{max(map(max, found['confusion'])):,}"))
+    lines = ["confusion: rows are what a text is, columns (in the same order) what it was taken for"]
+    for number, (label, row) in enumerate(zip(labels, found["confusion"], strict=True), start=1):
+        counts = "  ".join(f"{count:>{cell},}" for count in row[: len(labels)])
+        lines.append(f"{number:>2} {label:<{width}}  {counts}")
+    return lines
+
+
+COLUMNS = (
+    ("accuracy", "test/accuracy", "{:.4f}"),
+    ("macro F1", "test/macro_f1", "{:.4f}"),
+    ("macro precision", "test/macro_precision", "{:.4f}"),
+    ("macro recall", "test/macro_recall", "{:.4f}"),
+    ("loss", "test/loss", "{:.4f}"),
+    ("unreadable", "test/unreadable", "{:.1%}"),
+)
+
+
+def print_runs(runs: Sequence[Run], console: Console) -> None:
+    """A row a run, and for each group of several mean ± standard deviation over its runs, with the t interval."""
+    finals = [(run, run.final) for run in runs]
+    shown = [column for column in COLUMNS if any(column[1] in final for _, final in finals)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("test", *(column[0] for column in shown), "time"):
+        table.add_column(name, justify="left" if name == "test" else "right", no_wrap=True)
+    for group in dict.fromkeys(run.name for run, _ in finals):
+        of_group = [(run, final) for run, final in finals if run.name == group]
+        for run, final in of_group:
+            values = [form.format(final[key]) if key in final else "–" for _, key, form in shown]
+            table.add_row(run.label, *values, f"{run.info.get('seconds', 0):.0f} s")
+        if len(of_group) > 1:
+            spreads = [[final[key] for _, final in of_group if key in final] for _, key, _ in shown]
+            table.add_row(f"{group}: mean ± sd", *(mean_and_sd(values) for values in spreads), "", style="bold")
+            intervals = [interval(t_interval(values)) for values in spreads]
+            table.add_row(f"95 % interval over {len(of_group)} runs", *intervals, "", style="dim")
+    console.print(table)
+
+
+def mean_and_sd(values: Sequence[float]) -> str:
+    """.94 .95 .93 as 0.9400 ± 0.0100: the standard deviation of runs, n - 1 in its denominator."""
+    from statistics import fmean, stdev
+
+    return f"{fmean(values):.4f} ± {stdev(values):.4f}" if len(values) > 1 else "–"
+
+
+def interval(mean: Mean) -> str:
+    return f"[{mean.low:.4f}, {mean.high:.4f}]"
