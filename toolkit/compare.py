@@ -6,7 +6,7 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +17,6 @@ from toolkit.recipe.table import NAME_RULE, is_name
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from toolkit.reporting.groups import Group
 
 REPORTS = Path("reports")
 LONGEST = 80
@@ -59,34 +57,23 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
     """
     if name is not None and not is_name(name):
         raise UserError(f"--name {name!r}: {NAME_RULE}.")
+    from toolkit.reporting import classifiers, facts
     from toolkit.reporting.groups import collect
-    from toolkit.reporting.summary import SAID, summarise
+    from toolkit.reporting.page import page
+    from toolkit.reporting.saving import inline, png, svg
+    from toolkit.reporting.summary import SAID
     from toolkit.reporting.table import print_table
     from toolkit.run_folder import write_whole
 
     groups, unread = collect(arguments)
+    # Both have the same functions.
+    kind = classifiers if groups[0].classifies else facts
     folder = REPORTS / (name or report_name([group.name for group in groups]))
-    summary = {"name": folder.name, **summarise(groups, unread)}
-
-    from toolkit.reporting import law
-    from toolkit.reporting.page import page
-    from toolkit.reporting.saving import inline, png, svg
-
-    found = law.points(groups, summary["settings_that_differ"])
-    fitted = law.fit(*zip(*found, strict=True)) if found else None
-    summary["law"] = law.summary(fitted) if fitted else None
-    if fitted:
-        summary["verdict"] = [law.in_words(fitted), *summary["verdict"]]
-    elif found:
-        summary["notes"].append(law.NOT_FITTED)
-    all_figures = [*figures(groups, summary)]
-    if fitted:
-        # What the grid was made for comes first.
-        caption = "Loss saved by rank and number of facts, with the fitted law."
-        all_figures.insert(0, ("law", caption, law.figure(fitted, found)))
-    drawn = {file: (caption, figure) for file, caption, figure in all_figures if figure is not None}
+    summary = {"name": folder.name, **kind.summarise(groups, unread)}
+    figures = kind.figures(groups, summary)
+    drawn = {file: (caption, figure) for file, caption, figure in figures if figure is not None}
     names = [group.name for group in groups]
-    summary["figures"] = [(folder / f"{file}.{kind}").as_posix() for file in drawn for kind in ("png", "svg")]
+    summary["figures"] = [(folder / f"{file}.{ending}").as_posix() for file in drawn for ending in ("png", "svg")]
     # What cannot be written as JSON is found before anything is.
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     for file, (_, figure) in drawn.items():
@@ -94,15 +81,16 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
         write_whole(folder / f"{file}.svg", svg(figure, name=file))
     on_page = [(caption, inline(figure, names, file)) for file, (caption, figure) in drawn.items()]
     command = f"python -m toolkit.compare {shlex.join(arguments)} --name {folder.name}"
-    write_whole(folder / "index.html", page(summary, groups, on_page, command))
+    parts = kind.parts(summary)
+    write_whole(folder / "index.html", page(summary, groups, on_page, parts, command))
     write_whole(folder / "summary.json", text)
-    write_whole(folder / "summary.csv", as_csv(summary))
+    write_whole(folder / "summary.csv", as_csv(kind.measured(summary)))
 
     unable = [f"What this design cannot show: {line}." for line in summary["limits"]]
-    for line in (*(line for part in SAID for line in summary[part]), *unable):
+    for line in (*(line for part in SAID for line in summary.get(part, [])), *unable):
         console.print(line, markup=False, soft_wrap=True)
     console.print()
-    print_table(summary, console)
+    print_table(summary, parts.columns, parts.below, console)
     console.print(
         f"the report: {folder.as_posix()}/index.html (figures as PNG and SVG, summary.json and .csv beside it)",
         soft_wrap=True,
@@ -111,43 +99,16 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
     return folder
 
 
-def figures(groups: list["Group"], summary: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """(file, caption, figure) of every figure, in the order of the page; None where there is nothing to draw."""
-    from toolkit.reporting import fact_figures, sensitivity, stage_figures
-    from toolkit.reporting.figures import loss_curves, recall_curves
-
-    differ, primary = summary["settings_that_differ"], summary["primary"]
-    by_setting = sensitivity.figure(differ, primary, summary["outcomes"][primary]["groups"])
-    yield "sensitivity", "The primary outcome by the setting that the grid varies.", by_setting
-    yield "loss_curves", "Loss by epoch, with the floor of a model that knows the rule only.", loss_curves(groups)
-    yield "recall_curves", "Exact recall and bits memorised by exposures.", recall_curves(groups)
-    yield (
-        "stages",
-        "Recall and bits through the stages, also of other facts than the main ones.",
-        stage_figures.through_stages(groups),
-    )
-    yield "prior", "Recall by what the base knew before training.", stage_figures.by_prior(groups)
-    yield "survival", "Facts not yet recalled, by exposures.", fact_figures.survival_curves(groups)
-    asked = fact_figures.asked_otherwise(groups, summary["groups"])
-    yield "controls", "Trained facts asked in several ways, and controls.", asked
-    yield "positions", "Digits right by position.", fact_figures.position_map(summary["groups"])
-    yield "recency", "Bits still missing, by how long ago a fact was fed last.", fact_figures.recency_curves(groups)
-    yield (
-        "calibration",
-        "How often a model's own answer is right, by its probability.",
-        fact_figures.calibration_curves(groups),
-    )
-
-
-def as_csv(summary: dict[str, Any]) -> str:
-    """A row a group and measure: mean, interval, runs."""
+def as_csv(measured: Iterable[tuple[str, str, dict[str, Any]]]) -> str:
+    """A row a group and measure: mean, interval, runs, and of classifiers the standard deviation."""
+    rows = list(measured)
+    more = ["sd"] if any("sd" in spread for _, _, spread in rows) else []
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["group", "measure", "mean", "low", "high", "runs"])
-    for group in summary["groups"]:
-        outcome = summary["outcomes"]["exposures_to_recall"]["groups"][group["group"]]
-        for measure, spread in ({"exposures_to_recall": outcome} | group["final"] | group["knowledge"]).items():
-            writer.writerow([group["group"], measure, spread["mean"], spread["low"], spread["high"], spread["n"]])
+    writer.writerow(["group", "measure", "mean", "low", "high", "runs", *more])
+    for group, measure, spread in rows:
+        keys = ("mean", "low", "high", "n", *more)
+        writer.writerow([group, measure, *(spread[key] for key in keys)])
     return buffer.getvalue()
 
 

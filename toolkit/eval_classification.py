@@ -2,22 +2,26 @@
 
 import json
 import math
-from collections import Counter
+import sys
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
 
 from toolkit.checkpoints import Checkpoint, find_checkpoints
-from toolkit.classes import FILE, HEAD, Classes, example_of, holds_classes, read_classes
-from toolkit.errors import UserError, checked_path, nearest
-from toolkit.example import Example, read_jsonl
+from toolkit.classes import FILE, HEAD, Classes, holds_classes, read_classes
+from toolkit.errors import UserError, checked_path
+from toolkit.example import Example
 from toolkit.models.files import AGAIN, stored_weights
-from toolkit.recipe import Classification
+from toolkit.probes.classification_texts import given_examples, own_examples, read_labelled, refuse_no_file
+from toolkit.probes.predictions import ENDINGS, count_texts, label_file, whole_file
+from toolkit.recipe import Classification, Model
 from toolkit.stored import read_json
-from toolkit.studies.labelled import CALLED, Labelled, Reader, Table, find_tables, listing, refuse_missing_shards
-from toolkit.studies.tables import READERS, SHOWN
+
+if TYPE_CHECKING:
+    from toolkit.models.loaded import Loaded
 
 SPLITS = ("test", "validation", "train")
 MEASURING = ("--split", "--data", "--label", "--json")
@@ -52,10 +56,11 @@ def main(
     refuse_unfitting(given, split, engine, predicts=predict is not None)
     found = [Asked(checkpoint, classes_of(checkpoint)) for checkpoint in find_checkpoints(checkpoints)]
     if predict:
-        label_texts(checkpoints, found[0], len(found), predict, text, out, force, base, engine, batch_size)
+        refuse_several(checkpoints, found)
+        label_texts(found[0], predict, text, out, base, engine, batch_size, force=force)
         return
     rows = read_labelled(data, text, label) if data else None
-    texts = [given_examples(one, rows) if rows else own_examples(one, split or "test") for one in found]
+    texts = [given_examples(*one, rows) if rows else own_examples(*one, split or "test") for one in found]
     results = measure(found, texts, split or "test", data, base, engine, batch_size)
     if as_json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
@@ -71,19 +76,23 @@ class Asked(NamedTuple):
     checkpoint: Checkpoint
     classes: Classes
 
-    @property
-    def is_final(self) -> bool:
-        """Whether it is what its run ended with, and not what was kept on the way."""
-        return self.checkpoint.run is not None and self.checkpoint.weights == self.checkpoint.run.weights
 
-    def said(self, table: str, key: str) -> Any:
-        """What its run's recipe says, as it was stored: any value."""
-        return self.checkpoint.run.recipe.get(table, {}).get(key) if self.checkpoint.run else None
+def is_final(checkpoint: Checkpoint) -> bool:
+    """Whether it is what its run ended with, and not what was kept on the way."""
+    return checkpoint.run is not None and checkpoint.weights == checkpoint.run.weights
 
-    def batch_size(self, wanted: int | None) -> int:
-        """The run's own where none is wanted: in batches of another size the last digits may be others."""
-        stored = self.said("classification", "batch_size")
-        return wanted or (stored if isinstance(stored, int) and stored > 0 else Classification().batch_size)
+
+def batch_size_of(checkpoint: Checkpoint) -> int:
+    """The run's own: in batches of another size the last digits may be others."""
+    stored = checkpoint.run.recipe.get("classification", {}).get("batch_size") if checkpoint.run else None
+    return stored if isinstance(stored, int) and stored > 0 else Classification().batch_size
+
+
+def remarks() -> Console:
+    return Console(stderr=True, highlight=False, markup=False)
+
+
+# --- what is refused before anything is loaded ---
 
 
 def refuse_unfitting(given: list[str], split: str, engine: str | None, *, predicts: bool) -> None:
@@ -92,15 +101,23 @@ def refuse_unfitting(given: list[str], split: str, engine: str | None, *, predic
         if predicts and name in MEASURING:
             raise UserError(f"{name} is for measuring, and --predict only labels texts: leave one of them out.")
         if not predicts and name in LABELLING:
-            raise UserError(f"{name} is for labelling texts, and there is no --predict FILE.")
+            raise UserError(f"{name} is for labelling texts: say which by --predict FILE.")
         if name in ("--text", "--label") and not predicts and "--data" not in given:
-            raise UserError(f"{name} names a column of the file that --data gives, and there is none.")
+            raise UserError(f"{name} names a column of the table that --data gives, and there is none.")
     if split and split not in SPLITS:
-        raise UserError(f"--split {split}: {', '.join(SPLITS[:-1])} or {SPLITS[-1]} is expected.")
+        raise UserError(f"--split {split}: test, validation or train is expected.")
     if split and "--data" in given:
         raise UserError("--split is of a run's own texts, and --data gives others: leave one of them out.")
     if engine not in (None, "unsloth", "transformers"):
         raise UserError(f"--engine {engine}: unsloth or transformers is expected.")
+
+
+def refuse_several(named: list[str], found: list[Asked]) -> None:
+    """Raises UserError where several checkpoints are named; of the runs of a group, says which one is taken."""
+    if len(named) > 1:
+        raise UserError(f"--predict takes one checkpoint, and {len(named)} are named.")
+    if len(found) > 1:
+        remarks().print(f"{named[0]} has {len(found)} runs; labelling with {found[0].checkpoint.label}.")
 
 
 def classes_of(checkpoint: Checkpoint) -> Classes:
@@ -110,8 +127,7 @@ def classes_of(checkpoint: Checkpoint) -> Classes:
         if checkpoint.run and checkpoint.run.classifies:
             raise UserError(f"{folder} has lost its {FILE}, which says what it tells apart; {AGAIN}.")
         raise UserError(
-            f"{folder} is no classifier: it has no {FILE}. What it recalls is measured by"
-            f" python -m toolkit.eval_recall {(checkpoint.run.path if checkpoint.run else folder).as_posix()}"
+            f"{folder} is no classifier: it has no {FILE}. What it recalls, python -m toolkit.eval_recall measures."
         )
     classes = read_classes(folder)
     if classes.head:
@@ -121,101 +137,30 @@ def classes_of(checkpoint: Checkpoint) -> Classes:
     return classes
 
 
-# --- the texts ---
+# --- loading ---
 
 
-def own_examples(asked: Asked, split: str) -> list[Example]:
-    """A split of a run's own texts; of validation and test both, for they share batches in the run's own test too."""
-    run, labels = asked.checkpoint.run, asked.classes.labels
-    if run is None:
-        raise UserError(f"{asked.checkpoint.weights} comes from no run: say what to measure it on with --data FILE.")
-    path = run.path / "examples.jsonl"
-    together = ("train",) if split == "train" else ("validation", "test")
-    examples = [example for example in read_jsonl(path) if example.split in together]
-    if not any(example.split == split for example in examples):
-        raise UserError(f"{path} has no {split} texts.")
-    if stranger := next((example for example in examples if example.answer not in labels), None):
-        said = f'"{stranger.answer}" of {stranger.id} in {path}'
-        raise UserError(f"{asked.checkpoint.weights / FILE} has no class {said}: the two belong to different runs.")
-    return examples
-
-
-def read_labelled(source: Path, text: str, label: str) -> list[Labelled]:
-    """The rows of a table, or of a folder's test."""
-    reader = Reader(text, label, where="--")
-    table = table_at(source)
-    rows = reader.read("test", table, table.stem, some=False)
-    reader.refuse()
-    return rows
-
-
-def table_at(source: Path) -> Table:
-    path = checked_path(source, "--data ")
-    if not path.is_dir():
-        refuse_no_file(path, "--data", tuple(READERS))
-        return Table(path.stem, path.as_posix(), (path.as_posix(),))
-    found = find_tables(path.as_posix())
-    fits = [table for table in found if table.stem.lower() in CALLED["test"]]
-    if len(fits) != 1:
-        what = "has several files that are called test" if fits else "has nothing called test (test.csv, test.parquet …)"
-        raise UserError(f"--data {source} {what}: name a file. {listing(path.as_posix(), found)}")
-    refuse_missing_shards(fits[0])
-    return fits[0]
-
-
-def refuse_no_file(path: Path, option: str, suffixes: tuple[str, ...]) -> None:
-    """Raises UserError for what is no file of these kinds."""
-    if path.is_file() and path.suffix.lower() in suffixes:
-        return
-    if path.exists():
-        what = "is a folder; name a file in it" if path.is_dir() else "is of no kind that is read here"
-        raise UserError(f"{option} {path} {what} ({', '.join(suffixes)}).")
-    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = nearest(path.name, beside)
-    raise UserError(f"{option} {path}: there is no such file{f'; did you mean {path.with_name(near)}?' if near else '.'}")
-
-
-def given_examples(asked: Asked, rows: list[Labelled]) -> list[Example]:
-    """Rows as questions. Raises UserError where a label is none of the classifier's."""
-    names = names_of(asked)
-    unknown = {row.label: row for row in reversed(rows) if row.label not in names}
-    if not unknown:
-        return [example_of(row.id, row.text, names[row.label], asked.classes) for row in rows]
-    times = Counter(row.label for row in rows)
-    lines = [f'{row.place}: "{label}" ({times[label]:,} in all)' for label, row in reversed(unknown.items())]
-    more = [f"and {len(lines) - SHOWN:,} labels more"] if len(lines) > SHOWN else []
-    known = ", ".join([*asked.classes.labels[:SHOWN], *(["…"] if len(asked.classes.labels) > SHOWN else [])])
-    hidden = " The label -1 stands for a hidden one, which cannot be measured on." if "-1" in unknown else ""
-    said = f"labels that {asked.checkpoint.label} does not know (it knows {known}):"
-    raise UserError("\n  ".join([said, *lines[:SHOWN], *more]) + hidden)
-
-
-def names_of(asked: Asked) -> dict[str, str]:
-    """The class of each label as it may be stored: by its name, or by its number where the run's recipe names those."""
-    labels, stored = asked.classes.labels, asked.said("data", "label_names")
-    numbered = stored if isinstance(stored, list) and [str(name).strip() for name in stored] == list(labels) else []
-    # Its number first: names may be numbers too.
-    return {name: name for name in labels} | {str(number): labels[number] for number in range(len(numbered))}
-
-
-# --- measuring ---
-
-
-def start(asked: list[Asked], base: str | None, engine_name: str | None) -> tuple[list[Any], Any]:
+def start(found: list[Asked], base: str | None, engine_name: str | None) -> tuple[list[Model], ModuleType]:
     """How each is to be loaded, and the engine for all. Raises UserError for all that can be known to fail before."""
     from toolkit.models.opening import prepare
 
     models = []
-    for checkpoint, classes in asked:
+    for checkpoint, classes in found:
         model = prepare(checkpoint, base, classes.format)
-        models.append(model.model_copy(update={"max_length": classes.max_length, "engine": engine_name or model.engine}))
+        models.append(
+            model.model_copy(update={"max_length": classes.max_length, "engine": engine_name or model.engine})
+        )
     engines = {model.engine for model in models}
     if len(engines) > 1:
         raise UserError("these checkpoints were trained with different engines; give --engine, or ask them one by one.")
-    Console(stderr=True, highlight=False, markup=False).print(f"loading {models[0].engine} …")
+    name = engines.pop()
+    remarks().print(f"loading {name} …")
     from toolkit.models import open_engine
 
-    return models, open_engine(engines.pop())
+    return models, open_engine(name)
+
+
+# --- measuring ---
 
 
 def measure(
@@ -228,82 +173,117 @@ def measure(
     batch_size: int | None,
 ) -> list[dict[str, Any]]:
     """One result a checkpoint, of its own texts; the base is loaded once for neighbours that share it."""
-    stored = [None if data else stored_results(one, split) for one in found]
+    before = [None if data else stored_results(one.checkpoint, split) for one in found]
     models, engine = start(found, base, engine_name)
     from toolkit.models.opening import open_checkpoint
 
     opened, results = None, []
-    for one, model, examples, then in zip(found, models, texts, stored, strict=True):
-        opened = open_checkpoint(one.checkpoint, engine, model, opened)
-        with Console(stderr=True, highlight=False, markup=False).status(f"measuring {one.checkpoint.label} …"):
-            values = read_split(one, opened.loaded, engine, examples, "test" if data else split, batch_size)
+    for (checkpoint, classes), model, examples, then in zip(found, models, texts, before, strict=True):
+        opened = open_checkpoint(checkpoint, engine, model, opened)
+        with remarks().status(f"measuring {checkpoint.label} …"):
+            size = batch_size or batch_size_of(checkpoint)
+            now = read_split(opened.loaded, engine, checkpoint.label, examples, "test" if data else split, size)
         results.append(
             {
-                "checkpoint": one.checkpoint.label if one.checkpoint.run else str(one.checkpoint.weights),
+                "checkpoint": checkpoint.label if checkpoint.run else str(checkpoint.weights),
                 # What was kept on the way is none of the group's runs.
-                "group": one.checkpoint.run.name if one.checkpoint.run and one.is_final else None,
-                "seed": one.checkpoint.run.seed if one.checkpoint.run else None,
+                "group": checkpoint.run.name if checkpoint.run and is_final(checkpoint) else None,
+                "seed": checkpoint.run.seed if checkpoint.run else None,
                 "model": opened.loaded.described,
-                "format": one.classes.format,
-                "data": str(data) if data else None,
-                **values,
-                "as_at_the_end_of_the_run": compared(then, values) if then else None,
+                "format": classes.format,
+                "data": data.as_posix() if data else None,
+                **now,
+                "as_at_the_end_of_the_run": compared(then, now) if then else None,
             }
         )
     return results
 
 
 def read_split(
-    asked: Asked, loaded: Any, engine: Any, examples: list[Example], split: str, batch_size: int | None
+    loaded: "Loaded", engine: ModuleType, label: str, examples: list[Example], split: str, batch_size: int
 ) -> dict[str, Any]:
     """What test_results.json says of a split, measured now."""
     from toolkit.probes.classification import read_classes, results
     from toolkit.probes.recall import Moment
 
-    moment, size = Moment(asked.checkpoint.label, -1, "", 0, 0.0, {}, {}), asked.batch_size(batch_size)
-    rows = read_classes(loaded, engine, examples, moment, batch_size=size, with_text=True)
+    assert loaded.classes is not None
+    moment = Moment(label, -1, "", 0, 0.0, {}, {})
+    rows = read_classes(loaded, engine, examples, moment, batch_size=batch_size, with_text=True)
     if any(math.isnan(row["p"]) for row in rows):
-        raise UserError(f"{asked.checkpoint.label} gives no probabilities but NaN: its training diverged.")
-    # As JSON has it, so that it can be set against what is stored.
-    return json.loads(json.dumps(results([row for row in rows if row["split"] == split], asked.classes.labels)))
+        raise UserError(f"{label} gives no probabilities but NaN: its training diverged.")
+    # As JSON has it, to be held against what is stored.
+    return json.loads(json.dumps(results([row for row in rows if row["split"] == split], loaded.classes.labels)))
 
 
-def stored_results(asked: Asked, split: str) -> dict[str, Any] | None:
-    """What the run's own test came to, where there is such a file and this checkpoint is what was tested."""
-    if not asked.is_final or split == "train":
+def stored_results(checkpoint: Checkpoint, split: str) -> dict[str, Any] | None:
+    """What the run's own test said of a split; None where it said nothing of these weights."""
+    if checkpoint.run is None or not is_final(checkpoint) or split == "train":
         return None
-    assert asked.checkpoint.run is not None
-    path = asked.checkpoint.run.path / "test_results.json"
-    if not path.is_file():
-        return None
-    stored = read_json(path)
-    return stored if split == "test" else stored.get("validation")
+    path = checkpoint.run.path / "test_results.json"
+    stored = read_json(path) if path.is_file() else {}
+    found = stored if split == "test" else stored.get("validation")
+    return found if isinstance(found, dict) and found else None
 
 
 def compared(then: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """Whether a run's own test said the same to the last bit, and the single numbers in which it did not."""
-    differs = {key: [then.get(key), value] for key, value in now.items() if then.get(key) != value}
-    return {"same": not differs, "then_and_now": {key: pair for key, pair in differs.items() if is_number(pair[1])}}
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float)
+    """Whether the run's own test said the same to the last bit, and the numbers in which it did not."""
+    differing = {key: [then.get(key), value] for key, value in now.items() if then.get(key) != value}
+    numbers = {key: pair for key, pair in differing.items() if isinstance(pair[1], int | float)}
+    return {"same": not differing, "then_and_now": numbers}
 
 
 # --- labelling ---
 
 
 def label_texts(
-    named: list[str],
     asked: Asked,
-    found: int,
     path: Path,
     column: str,
     out: Path | None,
-    force: bool,
     base: str | None,
     engine_name: str | None,
     batch_size: int | None,
+    *,
+    force: bool,
 ) -> None:
-    """Label a file of texts with one checkpoint; nothing is written unless all of it can be."""
-    ...
+    """Label a file of texts with one checkpoint, as CSV: whole, or not at all."""
+    refuse_no_file(checked_path(path, "--predict "), "--predict", ENDINGS)
+    if column and path.suffix.lower() == ".txt":
+        raise UserError(f"--text {column}: {path} has no columns, every line of it is a text.")
+    if out:
+        refuse_out(out, path, force=force)
+    size = batch_size or batch_size_of(asked.checkpoint)
+    count = count_texts(path, column)
+    (model,), engine = start([asked], base, engine_name)
+    from toolkit.models.opening import open_checkpoint
+
+    loaded = open_checkpoint(asked.checkpoint, engine, model, None).loaded
+    if out:
+        with whole_file(out) as file:
+            cut = label_file(loaded, engine, path, column, count, file, size, bar=True)
+    else:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(newline="")  # type: ignore[union-attr]
+        cut = label_file(loaded, engine, path, column, count, sys.stdout, size, bar=not sys.stdout.isatty())
+    said = f", of which {cut:,} were cut to fit {asked.classes.max_length} tokens" if cut else ""
+    remarks().print(f"{out.as_posix() if out else 'labelled'}: {count:,} texts{said}", soft_wrap=True)
+
+
+def refuse_out(out: Path, path: Path, *, force: bool) -> None:
+    """Raises UserError where the labels cannot, or should not, be written."""
+    if not checked_path(out, "--out ").exists():
+        if above := next((parent for parent in out.parents if parent.exists() and not parent.is_dir()), None):
+            raise UserError(f"--out {out}: {above} is a file, and no folder.")
+        return
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder: name a file.")
+    if out.samefile(path):
+        raise UserError(f"--out {out} is the file of texts itself.")
+    if not force:
+        raise UserError(f"--out {out} is there already; --force writes over it.")
+
+
+if __name__ == "__main__":
+    from toolkit.errors import run_command
+
+    run_command(main)

@@ -38,8 +38,8 @@ def test_results(run: Run, final: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def summary_text(title: str, found: dict[str, Any]) -> str:
-    """The results of one run for people: plain text."""
+def summary_text(title: str, found: dict[str, Any], whole: str = RESULTS) -> str:
+    """The results of one run for people: plain text; `whole` says where what has no room here is found."""
     low, high = found["accuracy_interval_within_the_run"]
     majority = found["majority"]
     lines = [
@@ -59,7 +59,7 @@ def summary_text(title: str, found: dict[str, Any]) -> str:
         share = said["unreadable"] / said["n"]
         lines.append(f"replies            {said['accuracy']:.4f} right when it replies by itself")
         lines.append(f"unreadable         {said['unreadable']:,} replies ({share:.1%}), which are wrong")
-    return "\n".join([*lines, "", *class_lines(found), "", *confusion_lines(found), ""])
+    return "\n".join([*lines, "", *class_lines(found), "", *confusion_lines(found, whole), ""])
 
 
 def class_lines(found: dict[str, Any]) -> list[str]:
@@ -71,10 +71,10 @@ def class_lines(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def confusion_lines(found: dict[str, Any]) -> list[str]:
+def confusion_lines(found: dict[str, Any], whole: str) -> list[str]:
     labels = found["labels"]
     if len(labels) > MOST_CLASSES:
-        return [f"the confusion matrix of {len(labels)} classes is in {RESULTS}"]
+        return [f"the confusion matrix of {len(labels)} classes is in {whole}"]
     # Classes by number above the columns: names would not fit.
     width = max(5, *(len(label) for label in labels))
     cell = max(4, len(f"{max(map(max, found['confusion'])):,}"))
@@ -124,3 +124,54 @@ def mean_and_sd(values: Sequence[float]) -> str:
 
 def interval(mean: Mean) -> str:
     return f"[{mean.low:.4f}, {mean.high:.4f}]"
+
+
+MEASURES = {
+    "accuracy": "accuracy",
+    "macro F1": "macro_f1",
+    "macro precision": "macro_precision",
+    "macro recall": "macro_recall",
+    "loss": "loss",
+    "Brier score": "brier",
+    "calibration error": "expected_calibration_error",
+}
+"""What is averaged over runs that were measured again."""
+
+
+def print_measured(measured: Sequence[dict[str, Any]], console: Console) -> None:
+    """What `eval_classification` found: a block a checkpoint, and the mean over the runs of each group of several."""
+    for found in measured:
+        title = found["checkpoint"] + (f" on {found['data']}" if found["data"] else "")
+        console.print(summary_text(title, found, "what --json prints"), soft_wrap=True)
+        model = found["model"]
+        console.print(f"{model['base']}, {model['dtype']}, {model['engine']}, {found['format']}", soft_wrap=True)
+        if before := found["as_at_the_end_of_the_run"]:
+            console.print(same_as_before(before), soft_wrap=True)
+        console.print()
+    groups = dict.fromkeys(found["group"] for found in measured if found["group"])
+    for group in groups:
+        of_group = [found for found in measured if found["group"] == group]
+        if len(of_group) > 1:
+            console.print(means_table(group, of_group))
+            console.print()
+
+
+def same_as_before(before: dict[str, Any]) -> str:
+    if before["same"]:
+        return "as at the end of the run, to the last bit"
+    numbers = [f"{key.replace('_', ' ')} {then} then, {now} now" for key, (then, now) in before["then_and_now"].items()]
+    return f"not as at the end of the run: {'; '.join(numbers) or 'the classes of single texts'}"
+
+
+def means_table(group: str, of_group: list[dict[str, Any]]) -> Table:
+    """A row a measure."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(f"{group}, {len(of_group)} runs", no_wrap=True)
+    table.add_column("mean ± sd", justify="right", no_wrap=True)
+    table.add_column("95 % interval over runs", justify="right", no_wrap=True)
+    columns = {name: [found[key] for found in of_group] for name, key in MEASURES.items()}
+    if said := [found["said"] for found in of_group if found["said"]]:
+        columns["unreadable replies"] = [one["unreadable"] / one["n"] for one in said]
+    for name, values in columns.items():
+        table.add_row(name, mean_and_sd(values), interval(t_interval(values)))
+    return table

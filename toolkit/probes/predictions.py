@@ -63,10 +63,11 @@ def read_texts(path: Path, column: str, problems: Problems) -> Iterator[Text]:
             else:
                 yield Text(number, line.rstrip("\r\n"))
         return
+    found = ""
     for row in READERS[path.suffix.lower()](path, problems):
-        column = find_column("text", column, TEXTS, list(row.values), "", str(path), "--") if row else column
+        found = found or find_column("text", column, TEXTS, list(row.values), "", str(path), "--")
         try:
-            yield Text(row.number, str(value_of(row, column)))
+            yield Text(row.number, str(value_of(row, found)))
         except ValueError as error:
             problems.add(row.number, str(error))
 
@@ -109,16 +110,16 @@ def label_chunk(
 
     assert loaded.classes is not None
     labels = loaded.classes.labels
-    examples = [example_of(f"{number}", text.strip(), labels[0], loaded.classes) for number, text in texts]
+    examples = [example_of(f"text {number}", text.strip(), labels[0], loaded.classes) for number, text in texts]
     prompts = prompts_of(loaded.tokenizer, examples, loaded.classes)
     with undisturbed(loaded, engine):
         log_p = log_probabilities(loaded, [prompt.ids for prompt in prompts], batch_size)
     if log_p.isnan().any():
         raise UserError("the classifier gives no probabilities but NaN: its training diverged.")
     rows = []
-    for (_, text), row in zip(texts, log_p.exp().tolist(), strict=True):
+    for (_, text), row, probabilities in zip(texts, log_p.tolist(), log_p.exp().tolist(), strict=True):
         best = max(range(len(labels)), key=row.__getitem__)
-        p = [float(f"{value:.6g}") for value in row]
+        p = [float(f"{value:.6g}") for value in probabilities]
         rows.append([text, labels[best], p[best], *p])
     return rows, sum(prompt.cut > 0 for prompt in prompts)
 

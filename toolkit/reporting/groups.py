@@ -135,11 +135,11 @@ def collect(arguments: list[str]) -> tuple[list[Group], list[str]]:
     found = dict.fromkeys(map(_absolute, find_runs(arguments)))
     named = dict.fromkeys(_absolute(run) for path in expand(arguments) for run in runs_in(path))
     names = _names([_folder(run) for run in found])
-    groups = []
+    groups, kinds = [], []
     for folder, name in names.items():
         runs = sorted((run for run in found if _folder(run) == folder), key=seed_of)
         read = [(run, rows, tests) for run, rows, tests in map(_read, runs) if (tests if run.classifies else rows)]
-        refuse_mixed([(name, run.classifies) for run, _, _ in read])
+        kinds += [(name, run.classifies) for run, _, _ in read]
         left_out = [run for run in named if run not in found and _folder(run) == folder]
         if read:
             tests = [tests[-1] for _, _, tests in read if tests]
@@ -147,7 +147,7 @@ def collect(arguments: list[str]) -> tuple[list[Group], list[str]]:
     if not groups:
         what = "test of a classifier" if all(run.classifies for run in found) else "reading of recall"
         raise UserError(f"{', '.join(names.values())}: no {what} lies there, so there is nothing to compare.")
-    refuse_mixed([(group.name, group.classifies) for group in groups])
+    refuse_mixed(kinds)
     return groups, [name for name in names.values() if name not in {group.name for group in groups}]
 
 

@@ -2,14 +2,13 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit.reporting.figures import colour_of
 from toolkit.reporting.groups import Group
 from toolkit.reporting.saving import THEMED, Inline
 from toolkit.reporting.summary import SAID
-from toolkit.reporting.table import cells
-from toolkit.reporting.verdict import OUTCOMES
+from toolkit.reporting.verdict import EVERY_OUTCOME
 
 KNOWLEDGE: dict[str, tuple[str, str]] = {
     "median_exposures": ("exposures until half of the facts are recalled", "{:.3g}"),
@@ -82,14 +81,38 @@ FROM_FINAL: dict[str, tuple[str, str]] = {
 """The same, of the last reading's summary."""
 
 
-def page(summary: dict[str, Any], groups: list[Group], figures: list[tuple[str, Inline]], command: str) -> str:
+class Section(NamedTuple):
+    """A table of the page, below the tests."""
+
+    title: str
+    said: str
+    """What is to be known of it; may be empty."""
+    head: list[str]
+    rows: list[list[str]]
+    """Texts; of several lines, those below the first are small."""
+
+
+class Parts(NamedTuple):
+    """What is not the same in every kind of report."""
+
+    about: str
+    """What the report is on, in a few words."""
+    columns: list[dict[str, str]]
+    """The table's cells of each group, by their heads."""
+    below: str
+    """What else is to be said of that table."""
+    sections: list[Section]
+
+
+def page(
+    summary: dict[str, Any], groups: list[Group], figures: list[tuple[str, Inline]], parts: Parts, command: str
+) -> str:
     """The page. figures: a caption and the figure, in the order of the page."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=False
     )
-    rows = [cells(group) for group in summary["groups"]]
     coloured = [
         # The page's own ink, light or dark, as in the figures.
         {"group": group["group"], "colour": THEMED.get(colour_of(number), colour_of(number))}
@@ -97,19 +120,21 @@ def page(summary: dict[str, Any], groups: list[Group], figures: list[tuple[str, 
     ]
     return environment.get_template("page.html").render(
         name=summary["name"],
+        about=parts.about,
         groups=coloured,
         runs=sum(group["runs"] for group in summary["groups"]),
         declared=summary["declared"],
-        primary_said=OUTCOMES[summary["primary"]].said,
+        primary_said=EVERY_OUTCOME[summary["primary"]].said,
         until=summary["until_exposures"] if summary["primary"] == "exposures_to_recall" else None,
         verdict=summary["verdict"],
-        stored=[line for part in SAID[1:] for line in summary[part]],
+        stored=[line for part in SAID[1:] for line in summary.get(part, [])],
         limits=summary["limits"],
         figures=[{"caption": caption, **figure._asdict()} for caption, figure in figures],
         series=[figure.series for _, figure in figures],
-        table=[list(rows[0]), *(list(row.values()) for row in rows)],
+        table=[list(parts.columns[0]), *(list(cells.values()) for cells in parts.columns)],
         tests=tests(summary),
-        knowledge=knowledge_rows(summary),
+        below=parts.below,
+        sections=parts.sections,
         settings=summary["settings_that_differ"],
         notes=[f"{group['group']}: {note}" for group in summary["groups"] for note in group["notes"]]
         + summary["notes"],
@@ -121,7 +146,7 @@ def tests(summary: dict[str, Any]) -> list[list[str]]:
     """A row a contrast, the primary outcome's first."""
     rows = []
     for name, outcome in summary["outcomes"].items():
-        form = OUTCOMES[name].change
+        form = EVERY_OUTCOME[name].change
         for result in outcome["contrasts"]:
             said = "primary" if name == summary["primary"] and summary["declared"] else "exploratory"
             known = result["p"] is not None
@@ -194,9 +219,9 @@ def made(groups: list[Group], command: str) -> str:
         )
         for run in group.runs:
             about = run.info
-            digest = str(about.get("data", {}).get("digest"))[:12]
+            data = f"{'texts' if group.classifies else 'facts'} {str(about.get('data', {}).get('digest'))[:12]}"
             lines.append(
-                f"  seed {about.get('seed')}: facts {digest}, {about.get('seconds', 0):.0f} s, {about.get('finished')}"
+                f"  seed {about.get('seed')}: {data}, {about.get('seconds', 0):.0f} s, {about.get('finished')}"
             )
         lines.append("  " + ", ".join(f"{name} {version}" for name, version in versions.items()))
         if commit := info.get("git_commit"):

@@ -18,6 +18,10 @@ THEMED = {"#555555": "var(--muted)", "#e6e6e6": "var(--grid)", "#000000": "var(-
 """Colours of the figures' furniture, and what they are called on the page, which is light or dark."""
 
 
+Drawn = tuple[str, str, Figure | None]
+"""A figure's file, its caption, and itself; None where there is nothing to draw."""
+
+
 class Inline(NamedTuple):
     """A figure as the page holds it."""
 

@@ -11,6 +11,7 @@ from toolkit.reporting.verdict import EVERY_OUTCOME, interval, percent
 
 FEWEST = 3
 """Values that make a line."""
+CAPTION = "The primary outcome by the setting that the grid varies."
 Settings = dict[str, dict[str, Any]]
 
 

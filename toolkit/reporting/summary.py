@@ -1,6 +1,5 @@
 """Says in numbers what was measured: a group's values at the end of training, with their intervals, and its floors."""
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +7,12 @@ from typing import Any
 from toolkit.metrics.statistics import t_interval, wilson
 from toolkit.metrics.testing import MOST_ALL_PAIRS
 from toolkit.reporting import answers, matched, sensitivity
-from toolkit.reporting.groups import Group, differing_keys, first_exposures, setting
+from toolkit.reporting.design import differing, notes_on_runs, unequal, unlike_seeds
+from toolkit.reporting.groups import Group, first_exposures
 from toolkit.reporting.knowledge import by_position, by_recency, extractable, median_within, of_run
 from toolkit.reporting.learning import Learning
 from toolkit.reporting.verdict import (
+    EVERY_OUTCOME,
     OUTCOMES,
     common_end,
     contrasts,
@@ -20,16 +21,20 @@ from toolkit.reporting.verdict import (
     primary_outcome,
     values_of,
 )
-from toolkit.run_folder import DEEP, changed_keys
+from toolkit.run_folder import DEEP
 
 REACHED = (0.5, 0.95)
 """Shares of exact recall whose first exposure count is reported."""
-COUNTED = {"recall/exact": "recall/read", "recall/exact_control": "recall/read_control"}
+COUNTED = {
+    "recall/exact": "recall/read",
+    "recall/exact_control": "recall/read_control",
+    "test/accuracy": "test/read",
+    "validation/accuracy": "validation/read",
+}
 """Shares of the examples that a reading read, and where it says how many these were."""
 
-
-SAID = ("verdict", "information", "sensitivity", "examined", "exposures_needed", "later_stages", "stored")
-"""What is said in words, in this order; of some there is nothing to say."""
+SAID = ("verdict", "mcnemar", "information", "sensitivity", "examined", "exposures_needed", "later_stages", "stored")
+"""What is said in words, in this order; of some there is nothing to say, or no such part."""
 
 
 def summarise(groups: list[Group], unread: list[str]) -> dict[str, Any]:
@@ -90,32 +95,19 @@ def stored(summaries: list[dict[str, Any]]) -> list[str]:
 def outcome_summary(groups: list[Group], name: str, until: float | None) -> dict[str, Any]:
     """One outcome of every group and its contrasts; only the primary one is a test, the others are exploratory."""
     return {
-        "said": OUTCOMES[name].said,
-        "groups": {group.name: _spread(values_of(group, name, until), all_or_none=True) for group in groups},
+        "said": EVERY_OUTCOME[name].said,
+        "groups": {group.name: spread(values_of(group, name, until), all_or_none=True) for group in groups},
         "contrasts": contrasts(groups, name, until),
-    }
-
-
-def differing(groups: list[Group]) -> dict[str, dict[str, Any]]:
-    """Every setting in which the groups' recipes differ, with each group's value."""
-    keys = dict.fromkeys(key for group in groups[1:] for key in differing_keys(groups[0], group))
-    return {
-        key: {group.name: setting(group, key) for group in groups}
-        for key in keys
-        if key.partition(".")[0] not in ("name", "compare")
     }
 
 
 def warnings_of(groups: list[Group]) -> list[str]:
     """Unequal designs: what differs beside what the groups are about."""
-    said = []
-    for what, values in (
-        ("updates", {group.name: max(row["step"] for row in group.ends) for group in groups}),
-        ("trained facts", {group.name: group.data.get("trained") for group in groups}),
-        ("digits an answer", {group.name: group.data.get("answer_digits") for group in groups}),
-    ):
-        if len(set(values.values())) > 1:
-            said.append(f"unequal designs, {what}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
+    said = unequal(
+        updates={group.name: max(row["step"] for row in group.ends) for group in groups},
+        trained_facts={group.name: group.data.get("trained") for group in groups},
+        digits_an_answer={group.name: group.data.get("answer_digits") for group in groups},
+    )
     any_facts = any(learning is not None for group in groups for learning in group.learning)
     for group in groups:
         for run, learning in zip(group.runs, group.learning, strict=True):
@@ -129,26 +121,15 @@ def warnings_of(groups: list[Group]) -> list[str]:
             said.append(
                 f"{group.name}: eval_recall --deep was run on {deep} of {len(group.runs)} runs, and is left out"
             )
-    for a, b in itertools.combinations(groups, 2):
-        if a.seeds != b.seeds and set(digests(a)) & set(digests(b)):
-            said.append(
-                f"{a.name} and {b.name} share facts but not all seeds: they are tested as if they were no pairs"
-            )
-    return said
-
-
-def digests(group: Group) -> list[str]:
-    """What identifies each run's facts."""
-    found = (run.info.get("data", {}).get("digest") for run in group.runs)
-    return [digest for digest in found if digest]
+    return said + unlike_seeds(groups, "facts")
 
 
 def group_summary(group: Group) -> dict[str, Any]:
     keys = dict.fromkeys(key for row in group.ends for key in row if key.startswith(("loss/", "recall/")))
-    final = {key: _spread(group.last(key)) for key in keys}
+    final = {key: spread(group.last(key)) for key in keys}
     for key in COUNTED:
         if key in final and len(group.runs) == 1:
-            final[key]["wilson"] = _within_run(group, key)
+            final[key]["wilson"] = within_run(group, key)
     return {
         "group": group.name,
         "runs": len(group.runs),
@@ -168,7 +149,7 @@ def group_summary(group: Group) -> dict[str, Any]:
         "epochs": [row["epoch"] for row in group.ends],
         "final": final,
         "first_exposures": {
-            f"{share:g}": _spread([first_exposures(rows, share) for rows in group.readings], all_or_none=True)
+            f"{share:g}": spread([first_exposures(rows, share) for rows in group.readings], all_or_none=True)
             for share in REACHED
         },
         "knowledge": knowledge(group),
@@ -176,7 +157,7 @@ def group_summary(group: Group) -> dict[str, Any]:
         "by_position": over_runs(group, by_position),
         "by_recency": over_runs(group, by_recency),
         "extractable": over_runs(group, extractable),
-        "notes": _notes(group),
+        "notes": notes_on(group),
     }
 
 
@@ -184,7 +165,7 @@ def knowledge(group: Group) -> dict[str, Any]:
     """What the runs know at their end, by name, with intervals over runs."""
     runs = [of_run(group, number) for number in range(len(group.runs))]
     names = dict.fromkeys(name for run in runs for name in run)
-    return {name: _spread([run.get(name) for run in runs], all_or_none=True) for name in names}
+    return {name: spread([run.get(name) for run in runs], all_or_none=True) for name in names}
 
 
 def over_runs(group: Group, measure: Callable[[Learning], list[float]]) -> list[float]:
@@ -195,25 +176,25 @@ def over_runs(group: Group, measure: Callable[[Learning], list[float]]) -> list[
     return [math.fsum(column) / len(column) for column in zip(*lists, strict=True)]
 
 
-def _spread(values: list[float | None], all_or_none: bool = False) -> dict[str, Any]:
+def spread(values: list[float | None], all_or_none: bool = False) -> dict[str, Any]:
     """Mean and t interval over runs. `all_or_none`: no mean of the runs that got there when others did not."""
     known = [value for value in values if value is not None]
     mean = t_interval([] if all_or_none and len(known) < len(values) else known)
     return {
-        "mean": _number(mean.mean),
-        "low": _number(mean.low),
-        "high": _number(mean.high),
+        "mean": number(mean.mean),
+        "low": number(mean.low),
+        "high": number(mean.high),
         "n": len(known),
-        "per_run": [None if value is None else _number(value) for value in values],
+        "per_run": [None if value is None else number(value) for value in values],
     }
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
     """JSON has no nan."""
     return value if math.isfinite(value) else None
 
 
-def _within_run(group: Group, key: str) -> dict[str, Any] | None:
+def within_run(group: Group, key: str) -> dict[str, Any] | None:
     """The Wilson interval of a share of the examples that one run's last reading read."""
     share, count = group.last(key)[0], int(group.last(COUNTED[key])[0] or 0)
     if share is None or not count:
@@ -222,17 +203,8 @@ def _within_run(group: Group, key: str) -> dict[str, Any] | None:
     return {"low": low, "high": high, "successes": round(share * count), "of": count, "within": "the run"}
 
 
-def _notes(group: Group) -> list[str]:
-    notes = []
-    if len(group.runs) == 1:
-        notes.append("one seed: nothing is known about other runs")
-    for run in group.unfinished:
-        step = max((row["step"] for row in run.rows()), default=0)
-        notes.append(f"{run.path.name} is not finished (step {step}) and left out")
-    first = group.runs[0]
-    for run in group.runs[1:]:
-        if changes := changed_keys(first.recipe, run.recipe):
-            notes.append(f"{run.path.name} was made by another recipe than {first.path.name}: {'; '.join(changes)}")
+def notes_on(group: Group) -> list[str]:
+    notes = notes_on_runs(group)
     ends = [f"{row['exposures']:g}" for row in group.ends]
     if len(set(ends)) > 1:
         notes.append(f"its runs were last read after different numbers of exposures ({', '.join(ends)})")

@@ -13,9 +13,11 @@ MOST_COLUMNS = 6
 """Groups that stand side by side in a narrow terminal."""
 
 
-def print_table(summary: Summary, console: Console) -> None:
-    """Groups as rows where the console is wide enough for that or they are many, else as columns; the notes below."""
-    columns = [cells(group) for group in summary["groups"]]
+def print_table(summary: Summary, columns: list[dict[str, str]], below: str, console: Console) -> None:
+    """Groups as rows where the console is wide enough for that or they are many, else as columns; the notes below.
+
+    columns: the cells of each group by their heads; below: what else is to be said of them.
+    """
     heads = list(columns[0])
     rows = [heads, *([cells[head] for head in heads] for cells in columns)]
     table = _table(rows)
@@ -23,7 +25,8 @@ def print_table(summary: Summary, console: Console) -> None:
     if wide and len(columns) <= MOST_COLUMNS:
         table = _table([list(column) for column in zip(*rows, strict=True)])
     console.print(table)
-    console.print(Text("[low, high]: 95 % t interval over runs; within the run: Wilson, of one run's items.", "dim"))
+    said = "[low, high]: 95 % t interval over runs; within the run: Wilson, of one run's items."
+    console.print(Text(f"{said} {below}".rstrip(), "dim"))
     about: dict[str, list[str]] = {}
     for group in summary["groups"]:
         for note in group["notes"]:

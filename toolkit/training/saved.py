@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from toolkit.classes import HEAD
+from toolkit.classes import HEAD, holds_classes, read_classes
 from toolkit.errors import UserError
 from toolkit.models.files import holds_adapter, model_files, stored_weights
 from toolkit.recipe import Recipe, Stage
@@ -99,6 +99,8 @@ def check_saved(run: Run, recipe: Recipe) -> None:
                 if stage.method == "exam" and len(read_ledger(run, name)) != stage.epochs:
                     raise UserError(f"{run.path / LEDGER} lacks rounds of [stage.{name}], which is done.")
                 continue
+            if holds_classes(best := run.state_folder / name / "best"):
+                check_weights(best)
             checkpoint = latest_checkpoint(run.state_folder / name / "checkpoints")
             if checkpoint:
                 check_checkpoint(checkpoint, stage)
@@ -135,10 +137,14 @@ def check_checkpoint(folder: Path, stage: Stage) -> None:
 
 def check_folder(folder: Path) -> None:
     """Weights by their headers, and exposures."""
-    stored_weights(folder, ["adapter_model.safetensors"] if holds_adapter(folder) else model_files(folder))
-    if (folder / HEAD).is_file():
-        stored_weights(folder, [HEAD])
+    check_weights(folder)
     read_json(folder / FILE, StoredExposures)
+
+
+def check_weights(folder: Path) -> None:
+    stored_weights(folder, ["adapter_model.safetensors"] if holds_adapter(folder) else model_files(folder))
+    if holds_classes(folder) and read_classes(folder).head:
+        stored_weights(folder, [HEAD])
 
 
 def check_state(path: Path) -> None:
