@@ -1,7 +1,7 @@
 """A small real run, and everything that one key of its recipe could have changed about it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +12,16 @@ from tests.conftest import run as run_recipe
 from tests.wandb_server import records
 from toolkit.run_folder import Run, run_for
 
+DIFFERENT = object()
+"""Any other value than before."""
+
 
 class Watched:
     """What a run does and leaves no trace of in its folder."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         from toolkit.models import scoring, with_unsloth
+        from toolkit.probes import classification
         from toolkit.training import callback, sft
 
         self.fed: list[dict[str, list[int]]] = []
@@ -51,6 +55,7 @@ class Watched:
         patch.setattr(sft, "make_trainer", make_trainer)
         patch.setattr(callback, "write_whole", write_whole)
         patch.setattr(scoring, "chunks", chunks)
+        patch.setattr(classification, "chunks", chunks)
         patch.setattr(with_unsloth.FastLanguageModel, "from_pretrained", from_pretrained)
         self.hook = torch.nn.modules.module.register_module_forward_pre_hook(count)
 
@@ -150,6 +155,9 @@ class Ran(NamedTuple):
     def rejected(self) -> list[tuple[str, str]]:
         """Right and rejected answers of its preference training."""
         return [(pair["chosen"], pair["rejected"]) for pair in self.lines("pairs-prefer.jsonl")]
+
+
+Look = Callable[[Ran], Any]
 
 
 def ran(recipe: str, name: str, *changes: str) -> Ran:

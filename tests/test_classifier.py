@@ -101,8 +101,8 @@ def test_the_head_is_xavier_uniform_from_the_seed_with_relu_and_dropout_and_no_s
             assert layer.weight.abs().max() > 0.8 * limit
             assert not layer.bias.any()
     again, other = build_head(32, HEAD, 3, seed=9), build_head(32, HEAD, 3, seed=10)
-    assert torch.equal(head[0].weight, again[0].weight)
-    assert not torch.equal(head[0].weight, other[0].weight)
+    assert torch.equal(next(head.parameters()), next(again.parameters()))
+    assert not torch.equal(next(head.parameters()), next(other.parameters()))
     assert [type(layer).__name__ for layer in build_head(32, Head(layers=[]), 3, seed=9)] == ["Linear"]
 
 

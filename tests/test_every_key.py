@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.observed import Ran, ran
+from tests.keys_of_classifiers import CLASSIFY, ON_CLASSIFY, ON_CLASSIFY_DATA, write_labelled
+from tests.keys_of_classifiers import DATA as CLASSIFY_DATA
+from tests.observed import DIFFERENT, Look, Ran, ran
 from toolkit.example import Example
 from toolkit.metrics.information import PROJECTIONS
 from toolkit.recipe import Judge, read_recipe
@@ -97,6 +99,8 @@ ONLY_WATCH = {
     "recall.prior_samples",
     "compare.primary",
     "compare.after",
+    "classification.every",
+    "classification.batch_size",
 }
 """What may not touch the weights; nor may any key of [wandb]."""
 
@@ -136,11 +140,6 @@ def two_parts(data_seed: int, assignment_seed: int, count: int = 8, controls: in
     lines = [(part, f"{part} {number} = ", str(number)) for part in ("facts", "more") for number in range(count // 2)]
     return Built([Example(prompt, prompt, prompt, answer, "train", part=part) for part, prompt, answer in lines])
 
-
-DIFFERENT = object()
-"""Any other value than before."""
-
-Look = Callable[[Ran], Any]
 
 # The change of the key (with what must be said beside it, before and after), what is looked at, before and after.
 ON_PHONE: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
@@ -249,7 +248,7 @@ def key_of(change: str | tuple[str, ...]) -> str:
     ("recipe", "change", "look", "before", "after"),
     [pytest.param(recipe, *case, id=f"{study}-{key_of(case[0])}")
      for study, recipe, cases in (("phone", PHONE, ON_PHONE), ("prefer", PREFER, ON_PREFER), ("exam", EXAM, ON_EXAM),
-                                  ("lines", NEW, ON_NEW)) for case in cases],
+                                  ("lines", NEW, ON_NEW), ("classify", CLASSIFY, ON_CLASSIFY)) for case in cases],
 )  # fmt: skip
 def test_another_value_of_a_key_makes_the_difference_that_it_should(
     in_project: Path, monkeypatch: pytest.MonkeyPatch, unchanged: Callable[..., Ran],
@@ -296,6 +295,7 @@ answer = "{number}"''',
     "names": "count = 6\ncontrols = 4",
     "news": 'source = "recipes/tiny/news_articles.csv"',
     "lines": "count = 30",
+    "classify": CLASSIFY_DATA,
 }  # fmt: skip
 QUESTIONS = "recipes/tiny/news_questions.jsonl"
 
@@ -380,6 +380,7 @@ ON_DATA: dict[str, list[tuple[str | tuple[str, ...], LookAt, Any, Any]]] = {
     "lines": [
         ('data.kinds=["sentences"]', lambda e: any(x.prompt == "" for x in e), False, True),
     ],
+    "classify": ON_CLASSIFY_DATA,
 }  # fmt: skip
 
 
@@ -391,11 +392,13 @@ def test_another_value_of_a_datas_key_builds_other_examples(
     folder: Path, study: str, change: str | tuple[str, ...], look: LookAt, before: Any, after: Any
 ) -> None:
     text = BUILT.replace("{study}", study).replace("{data}", DATA[study])
+    text = text.replace('"sft"', '"classify"') if study == "classify" else text
     Path("recipe.toml").write_text(text.replace("{part}", "lines" if study == "lines" else "facts"), encoding="utf-8")
     Path("people.csv").write_text(SOURCE, encoding="utf-8")
     Path("others.csv").write_text(SOURCE.replace("Cy Ray,90210,Orlin\n", ""), encoding="utf-8")
     lines = Path("recipes/tiny/news_articles.csv").read_text(encoding="utf-8").splitlines(keepends=True)
     Path("articles.csv").write_text("".join(lines[:5]), encoding="utf-8")
+    write_labelled(Path("labelled"))
     mine, *beside = (change,) if isinstance(change, str) else change
     was, now = (
         build_data(read_recipe(Path("recipe.toml"), tuple(said)), 0).examples for said in (beside, [*beside, mine])
@@ -457,13 +460,17 @@ def what_is_sent(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any
     return sent
 
 
+TAKEN_OUT = {("lora",), ("model", "head")}
+"""Tables that are keys as well: `= false`."""
+
+
 def test_no_key_is_left_out() -> None:
     fields = tables()
-    keys = {(*table, key) for table, keys in fields.items() for key in keys} - (fields.keys() - {("lora",)})
+    keys = {(*table, key) for table, keys in fields.items() for key in keys} - (fields.keys() - TAKEN_OUT)
     keys = keys - {("stage",), ("data",)} | {
         ("data", key) for study in STUDIES for key in data_model(study).model_fields
     }
-    trained = ON_PHONE + ON_PREFER + ON_EXAM + ON_NEW
+    trained = ON_PHONE + ON_PREFER + ON_EXAM + ON_NEW + ON_CLASSIFY
     changes = [key_of(case[0]) for cases in (trained, ON_JUDGE, *ON_DATA.values()) for case in cases]
     shown = {general(tuple(change.split("."))) for change in changes}
     assert shown == keys

@@ -41,7 +41,19 @@ COMMANDS = FLOORS[0]
 ALLOWED = {("recipe", "metrics.information")}
 """The names of a block's projections stand in one place."""
 
-HEAVY = ("torch", "transformers", "trl", "peft", "unsloth", "scipy", "sklearn", "statsmodels", "numpy", "matplotlib", "wandb")
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "unsloth",
+    "scipy",
+    "sklearn",
+    "statsmodels",
+    "numpy",
+    "matplotlib",
+    "wandb",
+)
 
 GROUND = (
     "toolkit.recipe",

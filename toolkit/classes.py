@@ -1,4 +1,4 @@
-"""What a classifier tells apart and how it is asked: prompts whose text is cut where it is too long, and never the rest.
+"""What a classifier tells apart and how it is asked, in prompts whose text is cut where it is too long.
 
 classes.json beside a classifier's weights:
 {"labels": ["Negative", "Positive"], "prompt": "… {text} …", "format": "plain", "max_length": 512, "head": {…}}
@@ -105,7 +105,7 @@ def shortened(tokenizer: Any, example: Example, form: Format, longest: int, leng
     start, end = example.info["text"]
     text = example.prompt[start:end]
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    kept = len(offsets)
+    kept, ids = len(offsets), []
     while length > longest:
         kept -= length - longest
         if kept < 1:

@@ -57,15 +57,17 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
     """
     if name is not None and not is_name(name):
         raise UserError(f"--name {name!r}: {NAME_RULE}.")
-    from toolkit.reporting import classifiers, facts
     from toolkit.reporting.groups import collect
+
+    groups, unread = collect(arguments)
+
+    from toolkit.reporting import classifiers, facts
     from toolkit.reporting.page import page
     from toolkit.reporting.saving import inline, png, svg
     from toolkit.reporting.summary import SAID
     from toolkit.reporting.table import print_table
     from toolkit.run_folder import write_whole
 
-    groups, unread = collect(arguments)
     # Both have the same functions.
     kind = classifiers if groups[0].classifies else facts
     folder = REPORTS / (name or report_name([group.name for group in groups]))

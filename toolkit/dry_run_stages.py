@@ -124,8 +124,9 @@ def show_stage(console: Console, recipe: Recipe, built: Built, name: str, rows: 
     else:
         console.print(f"{name}: {each}: {an_epoch} updates an epoch, {an_epoch * stage.epochs} in all")
     at_most = "at most " if stage.method == "exam" else ""
+    what = "text" if stage.method == "classify" else "fact"
     console.print(
-        f"  {at_most}{stage.epochs} exposures a {'text' if stage.method == 'classify' else 'fact'}; peak learning rate {stage.learning_rate:g}, {stage.schedule}"
+        f"  {at_most}{stage.epochs} exposures a {what}; peak learning rate {stage.learning_rate:g}, {stage.schedule}"
         f"{f', warm-up {stage.warmup:.0%}' if stage.warmup else ''}"
     )
     if stage.method == "dpo":

@@ -1,11 +1,10 @@
-"""A classifier in, its accuracy measured again, or a file of texts labelled: `python -m toolkit.eval_classification`."""
+"""A classifier in; its accuracy measured again, or texts labelled: `python -m toolkit.eval_classification GROUP`."""
 
 import json
-import math
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -16,12 +15,9 @@ from toolkit.errors import UserError, checked_path
 from toolkit.example import Example
 from toolkit.models.files import AGAIN, stored_weights
 from toolkit.probes.classification_texts import given_examples, own_examples, read_labelled, refuse_no_file
-from toolkit.probes.predictions import ENDINGS, count_texts, label_file, whole_file
+from toolkit.probes.predictions import ENDINGS, count_texts, label_file, refuse_out, whole_file
 from toolkit.recipe import Classification, Model
 from toolkit.stored import read_json
-
-if TYPE_CHECKING:
-    from toolkit.models.loaded import Loaded
 
 SPLITS = ("test", "validation", "train")
 MEASURING = ("--split", "--data", "--label", "--json")
@@ -75,11 +71,6 @@ class Asked(NamedTuple):
 
     checkpoint: Checkpoint
     classes: Classes
-
-
-def is_final(checkpoint: Checkpoint) -> bool:
-    """Whether it is what its run ended with, and not what was kept on the way."""
-    return checkpoint.run is not None and checkpoint.weights == checkpoint.run.weights
 
 
 def batch_size_of(checkpoint: Checkpoint) -> int:
@@ -147,9 +138,8 @@ def start(found: list[Asked], base: str | None, engine_name: str | None) -> tupl
     models = []
     for checkpoint, classes in found:
         model = prepare(checkpoint, base, classes.format)
-        models.append(
-            model.model_copy(update={"max_length": classes.max_length, "engine": engine_name or model.engine})
-        )
+        changes = {"max_length": classes.max_length, "engine": engine_name or model.engine}
+        models.append(model.model_copy(update=changes))
     engines = {model.engine for model in models}
     if len(engines) > 1:
         raise UserError("these checkpoints were trained with different engines; give --engine, or ask them one by one.")
@@ -176,60 +166,25 @@ def measure(
     before = [None if data else stored_results(one.checkpoint, split) for one in found]
     models, engine = start(found, base, engine_name)
     from toolkit.models.opening import open_checkpoint
+    from toolkit.probes.classification_report import report
 
     opened, results = None, []
-    for (checkpoint, classes), model, examples, then in zip(found, models, texts, before, strict=True):
+    for (checkpoint, _), model, examples, then in zip(found, models, texts, before, strict=True):
         opened = open_checkpoint(checkpoint, engine, model, opened)
         with remarks().status(f"measuring {checkpoint.label} …"):
             size = batch_size or batch_size_of(checkpoint)
-            now = read_split(opened.loaded, engine, checkpoint.label, examples, "test" if data else split, size)
-        results.append(
-            {
-                "checkpoint": checkpoint.label if checkpoint.run else str(checkpoint.weights),
-                # What was kept on the way is none of the group's runs.
-                "group": checkpoint.run.name if checkpoint.run and is_final(checkpoint) else None,
-                "seed": checkpoint.run.seed if checkpoint.run else None,
-                "model": opened.loaded.described,
-                "format": classes.format,
-                "data": data.as_posix() if data else None,
-                **now,
-                "as_at_the_end_of_the_run": compared(then, now) if then else None,
-            }
-        )
+            results.append(report(checkpoint, opened, engine, examples, size, data, then))
     return results
-
-
-def read_split(
-    loaded: "Loaded", engine: ModuleType, label: str, examples: list[Example], split: str, batch_size: int
-) -> dict[str, Any]:
-    """What test_results.json says of a split, measured now."""
-    from toolkit.probes.classification import read_classes, results
-    from toolkit.probes.recall import Moment
-
-    assert loaded.classes is not None
-    moment = Moment(label, -1, "", 0, 0.0, {}, {})
-    rows = read_classes(loaded, engine, examples, moment, batch_size=batch_size, with_text=True)
-    if any(math.isnan(row["p"]) for row in rows):
-        raise UserError(f"{label} gives no probabilities but NaN: its training diverged.")
-    # As JSON has it, to be held against what is stored.
-    return json.loads(json.dumps(results([row for row in rows if row["split"] == split], loaded.classes.labels)))
 
 
 def stored_results(checkpoint: Checkpoint, split: str) -> dict[str, Any] | None:
     """What the run's own test said of a split; None where it said nothing of these weights."""
-    if checkpoint.run is None or not is_final(checkpoint) or split == "train":
+    if checkpoint.run is None or checkpoint.weights != checkpoint.run.weights or split == "train":
         return None
     path = checkpoint.run.path / "test_results.json"
     stored = read_json(path) if path.is_file() else {}
     found = stored if split == "test" else stored.get("validation")
     return found if isinstance(found, dict) and found else None
-
-
-def compared(then: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """Whether the run's own test said the same to the last bit, and the numbers in which it did not."""
-    differing = {key: [then.get(key), value] for key, value in now.items() if then.get(key) != value}
-    numbers = {key: pair for key, pair in differing.items() if isinstance(pair[1], int | float)}
-    return {"same": not differing, "then_and_now": numbers}
 
 
 # --- labelling ---
@@ -267,20 +222,6 @@ def label_texts(
         cut = label_file(loaded, engine, path, column, count, sys.stdout, size, bar=not sys.stdout.isatty())
     said = f", of which {cut:,} were cut to fit {asked.classes.max_length} tokens" if cut else ""
     remarks().print(f"{out.as_posix() if out else 'labelled'}: {count:,} texts{said}", soft_wrap=True)
-
-
-def refuse_out(out: Path, path: Path, *, force: bool) -> None:
-    """Raises UserError where the labels cannot, or should not, be written."""
-    if not checked_path(out, "--out ").exists():
-        if above := next((parent for parent in out.parents if parent.exists() and not parent.is_dir()), None):
-            raise UserError(f"--out {out}: {above} is a file, and no folder.")
-        return
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder: name a file.")
-    if out.samefile(path):
-        raise UserError(f"--out {out} is the file of texts itself.")
-    if not force:
-        raise UserError(f"--out {out} is there already; --force writes over it.")
 
 
 if __name__ == "__main__":

@@ -74,8 +74,8 @@ def test_every_layer_is_patched_so_that_no_fallback_passes_unseen(met: dict[str,
 
 def test_the_triton_kernels_were_launched(met: dict[str, dict[str, Any]]) -> None:
     launches = met["gpu"]["launches"]
-    # Two layers, thirteen updates and the one batch: each backward pass launches its feed-forward kernel once a layer.
-    assert launches["_DWf_DW_dfg_kernel"] == 2 * (6 + 7 + 1)
+    # Two layers, fifteen updates and the one batch: each backward pass launches its feed-forward kernel once a layer.
+    assert launches["_DWf_DW_dfg_kernel"] == 2 * (6 + 7 + 2 + 1)
     for kernel in ("_fg_kernel", "_rms_layernorm_forward", "_rms_layernorm_backward", "_rope_embedding_QK"):
         assert launches[kernel] >= 2 * (6 + 7 + 1), kernel
     assert met["cpu"]["launches"] == {}
@@ -126,3 +126,19 @@ def test_preferences_and_exams_are_equal(met: dict[str, dict[str, Any]]) -> None
             assert other[key] == pytest.approx(one[key], abs=10 * TOLERANCE), key
     # The second update of a preference is one that the first has moved.
     assert abs(ours[4]["train/rewards/margins"]) > 100 * TOLERANCE
+
+
+def test_a_head_on_the_backbone_is_trained_and_read_equally(met: dict[str, dict[str, Any]]) -> None:
+    ours, theirs = met["cpu"]["classifier"], met["gpu"]["classifier"]
+    assert len(ours["train"]) == 2
+    for one, other in zip(ours["train"], theirs["train"], strict=True):
+        for key in ("train/loss", "train/grad_norm", "train/learning_rate", "exposures"):
+            assert other[key] == pytest.approx(one[key], abs=10 * TOLERANCE), key
+    assert [len(reading) for reading in ours["readings"]] == [4, 4, 8]
+    for one, other in zip(ours["readings"], theirs["readings"], strict=True):
+        for row, same in zip(one, other, strict=True):
+            assert (same["id"], same["predicted"]) == (row["id"], row["predicted"])
+            assert same["probabilities"] == pytest.approx(row["probabilities"], abs=10 * TOLERANCE)
+    # What was trained is seen in the readings, so that equal ones say something.
+    before, after = (ours["readings"][place][0]["probabilities"][0] for place in (0, 1))
+    assert abs(before - after) > 100 * TOLERANCE

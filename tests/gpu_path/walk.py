@@ -60,6 +60,38 @@ learning_rate = 1e-2
 optimizer = "adamw"
 """
 """The other trainers, on a model that has learned a little: two updates each."""
+CLASSIFIER = """
+study = "classify"
+[data]
+source = "names"
+prompt = "{text}: "
+dev_share = 0.4
+[model]
+base = "checkpoints/tiny-base"
+precision = "fp32"
+max_length = 32
+[model.head]
+layers = [16]
+dropout = 0.0
+[lora]
+rank = 8
+alpha = 16
+[stage.learn]
+method = "classify"
+epochs = 1
+batch_size = 3
+grad_accum = 1
+learning_rate = 1e-2
+optimizer = "adamw"
+[classification]
+every = "stage"
+"""
+"""Two updates of a head on the backbone; texts of several lengths, so that there is padding."""
+NAMES = {
+    "train": "text,label\nVesterinen,fi\nBo,nl\nAho,fi\nvan der Berg,nl\nKorhonen,fi\nVos,nl\nVirta,fi\nde Wit,nl\n"
+    "Mäkelä,fi\nDekker,nl\n",
+    "test": "text,label\nLaaksonen,fi\nKok,nl\nSalo,fi\nvan Leeuwen,nl\n",
+}
 SEEDS = "0,1"
 """The second one starts on the base from which the first one's adapter was taken off."""
 
@@ -78,11 +110,17 @@ def main(backend: str, folder: Path) -> None:
     run(RECIPE, f"name={backend}", *STUDY, seeds=SEEDS)
     Path("later.toml").write_text(LATER, encoding="utf-8")
     run("later.toml", f"name={backend}-later", *STUDY, seeds="0")
+    Path("names").mkdir(exist_ok=True)
+    for name, rows in NAMES.items():
+        Path(f"names/{name}.csv").write_text(rows, encoding="utf-8")
+    Path("classifier.toml").write_text(CLASSIFIER, encoding="utf-8")
+    run("classifier.toml", f"name={backend}-classifier", seeds="0")
     model, loss = one_batch(engine)
     gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
     met = {
         "runs": [of_run(backend, seed) for seed in SEEDS.split(",")],
         "later": of_run(f"{backend}-later", "0"),
+        "classifier": of_classifier(f"{backend}-classifier"),
         "loss": loss,
         "patches": patches_of(model),
         "forward": type(model.get_base_model()).forward.__name__,
@@ -109,6 +147,14 @@ def of_run(name: str, seed: str) -> dict[str, Any]:
     }
 
 
+def of_classifier(name: str) -> dict[str, Any]:
+    from toolkit.probes.classification import read_rows
+    from toolkit.run_folder import run_for
+
+    done = run_for(name, 0)
+    return {"train": done.rows("train"), "readings": [read_rows(path) for path in done.readings()]}
+
+
 def one_batch(engine: ModuleType) -> tuple[Any, float]:
     """A model after the backward pass of all facts in one padded batch, and their loss.
 
@@ -130,7 +176,7 @@ def one_batch(engine: ModuleType) -> tuple[Any, float]:
     assert recipe.lora is not None
     loaded = load_base(engine, find_base(recipe.model.base), recipe.model, full=False)
     engine.add_lora(loaded, recipe.lora, recipe.model, 0)
-    load_weights(loaded.model, run_for("cpu", 0).weights)
+    load_weights(loaded, run_for("cpu", 0).weights)
     engine.for_training(loaded.model)
     rows = prepare_rows(loaded.tokenizer, recipe, build_data(recipe, 0), 0)["learn"]
     batch = Collator(pad_token(loaded.tokenizer))(rows)

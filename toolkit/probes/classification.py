@@ -92,7 +92,8 @@ def log_probabilities(loaded: Loaded, prompts: list[list[int]], batch_size: int)
 
 def by_head(loaded: Loaded, prompts: list[list[int]], batch_size: int) -> torch.Tensor:
     """The head's logits (texts × classes, float32). Neighbours of one length share a batch, padded on the right."""
-    assert loaded.head is not None and loaded.classes is not None
+    assert loaded.head is not None
+    assert loaded.classes is not None
     classifier, device = Classifier(loaded.model, loaded.head), loaded.model.device
     logits = torch.empty(len(prompts), len(loaded.classes.labels))
     for numbers in chunks(sorted(range(len(prompts)), key=lambda number: len(prompts[number])), batch_size):

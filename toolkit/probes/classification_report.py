@@ -1,20 +1,30 @@
-"""What a classifier's test came to: test_results.json and test_summary.txt in a run's folder, and the table of a call."""
+"""What a classifier's test came to: test_results.json and test_summary.txt in its folder, and the table of a call."""
 
 import json
+import math
 from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from toolkit.checkpoints import Checkpoint
+from toolkit.errors import UserError
+from toolkit.example import Example
 from toolkit.metrics.statistics import Mean, t_interval
-from toolkit.probes.classification import read_rows, results
+from toolkit.models.opening import Opened
+from toolkit.probes.classification import read_classes, read_rows, results
+from toolkit.probes.recall import Moment
 from toolkit.run_folder import Run, write_whole
 
 RESULTS = "test_results.json"
 SUMMARY = "test_summary.txt"
 MOST_CLASSES = 40
 """Classes whose confusion matrix is written out; the JSON has every one."""
+ROUNDING = 1e-5
+"""Other batches, engines and processors round otherwise: of float32 by less than this."""
 
 
 def write_test_results(run: Run, final: dict[str, Any]) -> None:
@@ -45,7 +55,7 @@ def summary_text(title: str, found: dict[str, Any], whole: str = RESULTS) -> str
     lines = [
         f"{title}: {found['n']:,} {found['split']} texts",
         "",
-        f"accuracy           {found['accuracy']:.4f} [{low:.4f}, {high:.4f}] (Wilson: of these texts, not of other runs)",
+        f"accuracy           {found['accuracy']:.4f} [{low:.4f}, {high:.4f}] (Wilson; says nothing of other runs)",
         f'always answering   {majority["accuracy"]:.4f} ("{majority["label"]}")',
         f"macro precision    {found['macro_precision']:.4f}",
         f"macro recall       {found['macro_recall']:.4f}",
@@ -138,6 +148,43 @@ MEASURES = {
 """What is averaged over runs that were measured again."""
 
 
+def report(
+    checkpoint: Checkpoint,
+    opened: Opened,
+    engine: ModuleType,
+    examples: list[Example],
+    batch_size: int,
+    data: Path | None,
+    then: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Plain data, ready for JSON: what was measured on one checkpoint; `then` is what the run's own test said."""
+    labels = opened.loaded.classes.labels if opened.loaded.classes else ()
+    moment = Moment(checkpoint.label, -1, "", 0, 0.0, {}, {})
+    rows = read_classes(opened.loaded, engine, examples, moment, batch_size=batch_size, with_text=True)
+    if any(math.isnan(row["p"]) for row in rows):
+        raise UserError(f"{checkpoint.label} gives no probabilities but NaN: its training diverged.")
+    # As JSON has it, to be held against what is stored.
+    now = json.loads(json.dumps(results(rows, labels)))
+    return {
+        "checkpoint": checkpoint.label if checkpoint.run else str(checkpoint.weights),
+        # What was kept on the way is none of the group's runs.
+        "group": checkpoint.run.name if checkpoint.run and checkpoint.weights == checkpoint.run.weights else None,
+        "seed": checkpoint.run.seed if checkpoint.run else None,
+        "model": opened.loaded.described,
+        "format": opened.asked.format,
+        "data": data.as_posix() if data else None,
+        **now,
+        "as_at_the_end_of_the_run": compared(then, now) if then else None,
+    }
+
+
+def compared(then: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Whether the run's own test said the same to the last bit, and the numbers in which it did not."""
+    differing = {key: [then.get(key), value] for key, value in now.items() if then.get(key) != value}
+    numbers = {key: pair for key, pair in differing.items() if all(isinstance(value, int | float) for value in pair)}
+    return {"same": not differing, "then_and_now": numbers}
+
+
 def print_measured(measured: Sequence[dict[str, Any]], console: Console) -> None:
     """What `eval_classification` found: a block a checkpoint, and the mean over the runs of each group of several."""
     for found in measured:
@@ -159,8 +206,12 @@ def print_measured(measured: Sequence[dict[str, Any]], console: Console) -> None
 def same_as_before(before: dict[str, Any]) -> str:
     if before["same"]:
         return "as at the end of the run, to the last bit"
-    numbers = [f"{key.replace('_', ' ')} {then} then, {now} now" for key, (then, now) in before["then_and_now"].items()]
-    return f"not as at the end of the run: {'; '.join(numbers) or 'the classes of single texts'}"
+    numbers = before["then_and_now"]
+    largest = max((abs(now - then) for then, now in numbers.values()), default=math.inf)
+    if largest < ROUNDING:
+        return f"as at the end of the run but for rounding (no number differs by more than {largest:.1g})"
+    said = [f"{key.replace('_', ' ')} {then:.6g} then, {now:.6g} now" for key, (then, now) in numbers.items()]
+    return f"not as at the end of the run: {'; '.join(said) or 'other classes of single texts'}"
 
 
 def means_table(group: str, of_group: list[dict[str, Any]]) -> Table:

@@ -1,4 +1,4 @@
-"""The texts that a classifier is measured on: its run's own, or those of any table, whose labels must be its classes."""
+"""The texts that a classifier is measured on: its run's own, or those of a table, whose labels must be its classes."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,13 +12,12 @@ from toolkit.studies.tables import READERS, SHOWN
 
 
 def own_examples(checkpoint: Checkpoint, classes: Classes, split: str) -> list[Example]:
-    """A split of a run's own texts; of validation and test both, for they share batches in the run's own test too."""
+    """A split of a run's own texts. Raises UserError where they are not what this classifier was trained on."""
     if checkpoint.run is None:
         raise UserError(f"{checkpoint.weights} comes from no run: say what to measure it on with --data FILE.")
     path = checkpoint.run.path / "examples.jsonl"
-    together = ("train",) if split == "train" else ("validation", "test")
-    examples = [example for example in read_jsonl(path) if example.split in together]
-    if not any(example.split == split for example in examples):
+    examples = [example for example in read_jsonl(path) if example.split == split]
+    if not examples:
         raise UserError(f"{path} has no {split} texts.")
     for example in examples:
         if example.answer not in classes.labels:

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from toolkit.classes import example_of, prompts_of
-from toolkit.errors import UserError
+from toolkit.errors import UserError, checked_path
 from toolkit.run_folder import not_written
 from toolkit.studies.labelled import TEXTS, find_column, value_of
 from toolkit.studies.tables import READERS, Problems, read_lines
@@ -73,6 +73,20 @@ def read_texts(path: Path, column: str, problems: Problems) -> Iterator[Text]:
 
 
 # --- labels out ---
+
+
+def refuse_out(out: Path, path: Path, *, force: bool) -> None:
+    """Raises UserError where the labels cannot, or should not, be written."""
+    if not checked_path(out, "--out ").exists():
+        if above := next((parent for parent in out.parents if parent.exists() and not parent.is_dir()), None):
+            raise UserError(f"--out {out}: {above} is a file, and no folder.")
+        return
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder: name a file.")
+    if out.samefile(path):
+        raise UserError(f"--out {out} is the file of texts itself.")
+    if not force:
+        raise UserError(f"--out {out} is there already; --force writes over it.")
 
 
 def label_file(

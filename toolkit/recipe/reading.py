@@ -11,7 +11,6 @@ from toolkit.recipe.fields import Recipe
 from toolkit.recipe.files import Layer, merge, nest, parse_toml, read_layers
 from toolkit.recipe.grid import expand_grid
 
-
 TAKEN_OUT = (["lora"], ["model", "head"])
 """Tables that `= false` takes out of a recipe that is extended."""
 

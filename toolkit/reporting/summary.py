@@ -33,7 +33,10 @@ COUNTED = {
 }
 """Shares of the examples that a reading read, and where it says how many these were."""
 
-SAID = ("verdict", "mcnemar", "information", "sensitivity", "examined", "exposures_needed", "later_stages", "stored")
+SAID = (
+    "verdict", "mcnemar", "controls", "information", "sensitivity", "examined", "exposures_needed", "later_stages",
+    "stored",
+)  # fmt: skip
 """What is said in words, in this order; of some there is nothing to say, or no such part."""
 
 

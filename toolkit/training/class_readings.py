@@ -57,7 +57,8 @@ def read_splits(
 ) -> dict[str, float]:
     """One reading of some splits, as a row of `kind` and a file of rows; replies in words are read at the end only."""
     how, classes, run = training.recipe.classification, training.loaded.classes, training.run
-    assert how is not None and classes is not None
+    assert how is not None
+    assert classes is not None
     started = time.perf_counter()
     now = moment(training, name, step, epoch)
     rows = []

@@ -23,6 +23,7 @@ from toolkit.training.exposures import Exposures
 from toolkit.training.order import ByLength
 from toolkit.training.rows import Rows
 
+
 def make_trainer(
     engine: ModuleType,
     loaded: Loaded,

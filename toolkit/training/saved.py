@@ -73,7 +73,7 @@ def resume_step(run: Run, recipe: Recipe, updates: dict[str, int]) -> int:
 
 
 def updates_done(run: Run, name: str, stage: Stage, planned: int) -> int:
-    """Updates of a stage that is done: how many an exam needs, or a classifier that may end early, is known only then."""
+    """Updates of a stage that is done; of an exam, and of a classifier that may end early, they are known only then."""
     if stage.method == "exam":
         return updates_in(run, name)
     return sum(row["stage"] == name for row in run.rows("train")) if stage.method == "classify" else planned
