@@ -5,143 +5,28 @@ import io
 import json
 import math
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-import tomli_w
 from rich.console import Console
 
 from tests.conftest import BROWSER
 from tests.planted import plant
+from tests.planted_classifiers import FIFTY_FIFTY, SENTIMENT, changed, classifier, right_for, wrong_at
 from toolkit.compare import compare
 from toolkit.errors import UserError
 
-SENTIMENT = ("Negative", "Positive")
-FIFTY_FIFTY = ["Negative"] * 50 + ["Positive"] * 50
 FIGURES = ("validation", "confusion", "classes", "calibration")
-T2, T4, T3 = 4.302653, 2.776445, 3.182446
-"""97.5 % points of t with 2, 4 and 3 degrees of freedom, from a table."""
+T_OF_2, T_OF_6 = 4.302653, 2.446912
+"""97.5 % points of t with 2 and 6 degrees of freedom, from a table."""
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def wrong_at(places: Sequence[int], gold: Sequence[str] = FIFTY_FIFTY) -> list[str]:
-    """What a classifier of two classes says that is wrong in these places."""
-    other = {"Negative": "Positive", "Positive": "Negative"}
-    return [other[label] if number in set(places) else label for number, label in enumerate(gold)]
-
-
-def right_for(share: float) -> list[str]:
-    """What a classifier says that is right for so many of the hundred texts, wrong in the first ones."""
-    return wrong_at(range(round(100 * (1 - share))))
-
-
-def classifier(
-    name: str,
-    seed: int,
-    predicted: Sequence[str],
-    *,
-    gold: Sequence[str] = FIFTY_FIFTY,
-    labels: Sequence[str] = SENTIMENT,
-    sure: Sequence[float] | None = None,
-    said: Sequence[str | None] | None = None,
-    validation: Sequence[float] = (0.5, 0.8, 0.7),
-    best: int = 1,
-    state: str = "complete",
-    digest: str | None = None,
-    ids: str = "test",
-    texts: Sequence[str] | None = None,
-    train: int = 400,
-    primary: str | None = "test/accuracy",
-    **settings: Any,
-) -> Path:
-    """A finished classifier that was read before training and after each of its epochs of ten updates.
-
-    predicted: of each test text; sure: with what probability; said: its own replies, where it answers in words.
-    validation: accuracy at each reading; best: the epoch whose weights were tested.
-    """
-    folder = Path("checkpoints") / name / f"seed-{seed}"
-    (folder / "probes").mkdir(parents=True)
-    recipe = {"name": name, "study": "classify", "seeds": [seed], "stage": {"learn": {"method": "classify"}}}
-    recipe |= {"compare": {"primary": primary}} if primary else {}
-    (folder / "recipe.toml").write_text(tomli_w.dumps(recipe | settings), encoding="utf-8")
-    info = {
-        "state": state, "study": "classify", "seed": seed, "seconds": 12.0, "finished": "2026-01-01T00:00:00+0000",
-        "model": {"base": "tiny", "dtype": "float32", "engine": "unsloth", "trainable_parameters": 673797},
-        "data": {"digest": digest or f"{name}/{seed}", "labels": list(labels), "trained": train,
-                 "splits": {"train": train, "validation": 10, "test": len(gold)}},
-        "versions": {"torch": "2.13.0"}, "git_commit": None,
-    }  # fmt: skip
-    (folder / "run.json").write_text(json.dumps(info), encoding="utf-8")
-    kept = [text_row(number, gold, predicted, labels, sure, said, ids) for number in range(len(gold))]
-    chosen = [kept[0] | {"id": f"validation-{number}", "split": "validation", "said": None, "reply": None,
-                         "gold": labels[0], "predicted": labels[0], "right": True} for number in range(10)]  # fmt: skip
-    write(folder, kept, chosen, labels, validation, best)
-    if texts is not None:
-        lines = [{"id": f"{ids}-{number:06d}", "fact": "", "prompt": f"The film was {text}:", "answer": label,
-                  "split": "test", "info": {"text": [13, 13 + len(text)]}}
-                 for number, (text, label) in enumerate(zip(texts, gold, strict=True))]  # fmt: skip
-        (folder / "examples.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-    return folder
-
-
-def text_row(
-    number: int,
-    gold: Sequence[str],
-    predicted: Sequence[str],
-    labels: Sequence[str],
-    sure: Sequence[float] | None,
-    said: Sequence[str | None] | None,
-    ids: str,
-) -> dict[str, Any]:
-    p, right = (sure[number] if sure else 0.9), predicted[number] == gold[number]
-    others = (1 - p) / (len(labels) - 1)
-    reply = None if said is None else said[number] or "Er…"
-    return {
-        "run": "", "seed": 0, "stage": "learn", "step": 20, "epoch": 2.0, "exposures": 0,
-        "id": f"{ids}-{number:06d}", "split": "test", "gold": gold[number], "predicted": predicted[number],
-        "right": right, "p": p, "p_gold": p if right else others, "nats": -math.log(p if right else others),
-        "probabilities": [p if label == predicted[number] else others for label in labels], "cut": int(number < 5),
-        "reply": reply, "said": None if said is None else said[number],
-    }  # fmt: skip
-
-
-def write(
-    folder: Path,
-    kept: list[dict[str, Any]],
-    chosen: list[dict[str, Any]],
-    labels: Sequence[str],
-    validation: Sequence[float],
-    best: int,
-) -> None:
-    """The test's Parquet file, and metrics.jsonl."""
-    from toolkit.probes.classification import summarise, write_rows
-
-    write_rows(folder / "probes/test-learn-000020.parquet", [*chosen, *kept])
-    rows = [
-        {"kind": "classification", "stage": "learn", "step": 10 * epoch, "epoch": float(epoch), "exposures": epoch,
-         "validation/read": 10, "validation/accuracy": share, "validation/macro_f1": share - 0.01,
-         "validation/loss": 2.0 - share}
-        for epoch, share in enumerate(validation)
-    ]  # fmt: skip
-    summary = summarise(kept, tuple(labels)) | {"validation/read": 10, "validation/accuracy": validation[best]}
-    rows.append(rows[-1] | {"kind": "test", "best_step": 10 * best} | summary)
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def changed(folder: Path, **values: float | None) -> None:
-    """The test's row with other values."""
-    path = folder / "metrics.jsonl"
-    *rows, last = path.read_text(encoding="utf-8").splitlines()
-    last = json.dumps(json.loads(last) | {key.replace("__", "/"): value for key, value in values.items()})
-    path.write_text("\n".join([*rows, last]) + "\n", encoding="utf-8")
 
 
 def compared(*groups: str, width: int = 160) -> tuple[dict[str, Any], str]:
@@ -160,7 +45,7 @@ def test_a_group_has_mean_and_standard_deviation_over_seeds_with_the_t_interval(
     summary, printed = compared("sst2-lora")
     (group,) = summary["groups"]
     found = group["final"]["test/accuracy"]
-    half = T2 * 0.01 / math.sqrt(3)
+    half = T_OF_2 * 0.01 / math.sqrt(3)
     assert half == pytest.approx(0.0248, abs=5e-5)
     assert (found["mean"], found["sd"]) == pytest.approx((0.94, 0.01))
     assert (found["low"], found["high"]) == pytest.approx((0.94 - half, 0.94 + half), abs=1e-6)
@@ -189,15 +74,14 @@ def test_the_verdict_is_the_exact_permutation_test_over_runs() -> None:
     assert (summary["primary"], contrast["paired"], contrast["exact"]) == ("test/accuracy", False, True)
     # Of the 70 ways to part eight runs in halves, two are as far apart.
     assert contrast["p"] == contrast["holm"] == pytest.approx(2 / 70)
-    # Welch: four runs each, sd .0129 in both, six degrees of freedom: t 2.4469.
-    half = 2.446912 * math.sqrt(2 * statistics.variance([0.80, 0.81, 0.82, 0.83]) / 4)
+    # Welch: four runs each, of one variance, so six degrees of freedom.
+    half = T_OF_6 * math.sqrt(2 * statistics.variance([0.80, 0.81, 0.82, 0.83]) / 4)
     assert (contrast["difference"], contrast["low"], contrast["high"]) == pytest.approx(
         (0.10, 0.10 - half, 0.10 + half), abs=1e-6
     )
     assert summary["limits"] == []
     assert summary["verdict"][0].startswith("Accuracy on the test texts: lora 81.5 % [79.4 %, 83.6 %], full 91.5 %")
-    assert "Difference shown: full is right more often (difference 10.0 points [7.8, 12.2]" not in printed
-    assert "Difference shown: full is right more often (difference 10.0 points [" in printed
+    assert "Difference shown: full is right more often (difference 10.0 points [7.8 points, 12.2 points]" in printed
     assert "p = 0.0286, with Holm 0.0286" in printed
 
 
@@ -262,11 +146,8 @@ def test_outcomes_of_facts_stand_in_no_report_on_classifiers_and_the_other_way_r
 
 def test_mcnemar_is_the_worked_example_with_holm_over_every_test_of_the_report() -> None:
     # Of 100 texts both get 60 right, the first alone 15, the second alone 5, neither 20; and in seed 1, 8 and 8.
-    first, second = wrong_at(range(75, 100)[:5] if False else [*range(75, 80), *range(80, 100)]), wrong_at(
-        [*range(60, 75), *range(80, 100)]
-    )
-    classifier("a", 0, first)
-    classifier("b", 0, second)
+    classifier("a", 0, wrong_at([*range(75, 80), *range(80, 100)]))
+    classifier("b", 0, wrong_at([*range(60, 75), *range(80, 100)]))
     classifier("a", 1, wrong_at(range(8)))
     classifier("b", 1, wrong_at(range(8, 16)))
     summary, printed = compared("a", "b")
@@ -335,7 +216,9 @@ def test_two_models_that_do_not_differ_are_said_to_show_no_difference() -> None:
     classifier("a", 0, wrong_at([0, 1]))
     classifier("b", 0, wrong_at([2, 3]))
     (line, _) = compared("a", "b")[0]["mcnemar"]
-    assert line.startswith("No difference shown between these two models on these texts: a/seed-0 and b/seed-0: 2 texts")
+    assert line.startswith(
+        "No difference shown between these two models on these texts: a/seed-0 and b/seed-0: 2 texts"
+    )
     assert "McNemar p = 1, with Holm 1" in line
 
 
@@ -519,7 +402,7 @@ def test_accuracy_stands_beside_the_most_frequent_class_and_the_validation_texts
     assert (group["majority"], group["final"]["test/majority"]["mean"]) == ("Negative", 0.7)
     assert group["final"]["validation/accuracy"]["mean"] == 0.99
     assert summary["controls"] == [
-        'Always answering "Negative", their most frequent class, is right for 70.0 % of the test texts.',
+        'Always answering "Negative", the most frequent class, is right for 70.0 % of the test texts.',
         "Accuracy of the same weights on the validation texts, by which the best are chosen: a 99.0 % (on the test"
         " texts 97.0 %), b 80.0 % (on the test texts 100.0 %).",
     ]
@@ -547,7 +430,9 @@ def test_unreadable_replies_are_counted_beside_the_classes_that_were_likeliest()
     assert words["replies_confusion"] == [[44, 2, 4], [0, 50, 0]]
     assert (head["replies_confusion"], "test/unreadable" in head["final"]) == (None, False)
     assert "unreadable" in printed
-    assert "unreadable" in Path("reports/report/confusion.svg").read_text(encoding="utf-8") or True
+    page = Path("reports/report/index.html").read_text(encoding="utf-8")
+    assert ">words, own replies</text>" in page
+    assert ">head, own replies</text>" not in page
     # Of classifiers with a head alone there is nothing to say of replies.
     assert "unreadable" not in compared("head")[1]
 
@@ -604,7 +489,8 @@ def test_the_report_is_a_page_with_figures_and_numbers_for_machines() -> None:
                  " seeds", "Classes", "precision", "What came out", "95 % t interval over runs"):  # fmt: skip
         assert said in page
     assert page.count("<figure") == len(FIGURES)
-    assert "recall" not in page.replace("recall ", "").replace("macro recall", "")
+    assert "exposures" not in page.partition("How it was made")[0]
+    assert "What is known at the end" not in page
     rows = list(csv.DictReader((folder / "summary.csv").open(encoding="utf-8")))
     assert list(rows[0]) == ["group", "measure", "mean", "low", "high", "runs", "sd"]
     (accuracy,) = [row for row in rows if (row["group"], row["measure"]) == ("sst2-full", "test/accuracy")]
@@ -622,7 +508,8 @@ def test_validation_curves_are_means_with_a_mark_at_the_weights_that_were_tested
     classifier("a", 1, right_for(0.9), validation=(0.5, 0.6, 0.9, 0.9), best=2)
     figure = validation_curves(collect(["checkpoints/a"])[0])
     assert figure is not None
-    mean, thin, star, other_thin, other_star = [line for line in figure.axes[0].lines if line.get_gid()]
+    lines: list[Any] = [line for line in figure.axes[0].lines if line.get_gid()]
+    mean, thin, star, other_thin, other_star = lines
     assert list(mean.get_xdata()) == [0, 1, 2]
     assert list(mean.get_ydata()) == pytest.approx([0.5, 0.7, 0.8])
     assert (list(thin.get_ydata()), len(other_thin.get_ydata())) == ([0.5, 0.8, 0.7], 4)
@@ -635,7 +522,8 @@ def test_a_confusion_matrix_is_drawn_of_one_run_with_shares_of_rows_and_counts()
 
     figure = confusion_figure([[8, 2, 0], [0, 0, 0]], SENTIMENT, "sst2-lora/seed-0")
     (panel,) = figure.axes
-    assert panel.images[0].get_array().tolist() == [[0.8, 0.2], [0, 0]]
+    drawn: Any = panel.images[0].get_array()
+    assert drawn.tolist() == [[0.8, 0.2], [0, 0]]
     assert [text.get_text() for text in panel.texts] == ["8", "2", "0", "0"]
     assert panel.get_title(loc="left") == "sst2-lora/seed-0"
     assert [label.get_text() for label in panel.get_xticklabels()] == list(SENTIMENT)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.planted import plant
+from tests.planted_classifiers import classifier
 from toolkit import dashboard
 from toolkit.errors import MachineError, UserError
 
@@ -52,6 +53,37 @@ def test_every_panels_metric_is_one_that_runs_log() -> None:
     logged = set(summarise(rows, 5.0, whole_line=False)) | set(summarise(in_words, 5.0, whole_line=False))
     logged |= {f"train/{name}" for name in LOGGED}
     assert {metric for metrics in dashboard.SECTIONS.values() for metric in metrics} <= logged
+
+
+def test_classifiers_have_panels_of_their_own_against_updates(capsys: pytest.CaptureFixture[str]) -> None:
+    for group in ("lora", "full"):
+        classifier(group, 0, ["Negative"] * 100, wandb={"project": "classification"})
+    dashboard.main(["checkpoints/lora", "checkpoints/full"], None, None, "classes")
+    assert "reports/classes/dashboard.json" in capsys.readouterr().out
+    view = json.loads(Path("reports/classes/dashboard.json").read_text(encoding="utf-8"))
+    assert view["project"] == "classification"
+    text = json.dumps(view)
+    metrics = [metric for section in dashboard.OF_CLASSIFIERS.values() for metric in section]
+    assert set(metrics) == {
+        "validation/accuracy", "validation/macro_f1", "validation/loss", "train/loss", "test/accuracy",
+    }  # fmt: skip
+    for metric in metrics:
+        assert f'"metrics": ["{metric}"]' in text
+    assert text.count('"xAxis": "train/global_step"') == len(metrics) - 1
+    assert text.count('"viewType": "Bar Chart"') == 1
+    assert "exposures" not in text
+    assert "recall/" not in text
+
+
+def test_every_panels_metric_of_classifiers_is_one_that_they_log() -> None:
+    from toolkit.run_folder import Run
+    from toolkit.tracking import STEP
+
+    run = Run(classifier("lora", 0, ["Negative"] * 100))
+    logged = {key for row in run.rows() for key in row}
+    metrics = {metric for section in dashboard.OF_CLASSIFIERS.values() for metric in section}
+    assert metrics - logged == {"train/loss"}
+    assert dashboard.STEP == STEP
 
 
 def test_with_a_key_it_is_saved(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -178,3 +178,71 @@ def test_a_hub_that_cannot_be_reached_is_one_message_and_the_facts_are_written(f
     assert done.stderr.count("\n") == 1
     assert len(list(Path("data/GroupA").iterdir())) == 5
     assert find_base(BASE) == BASE
+
+
+# --- data sets of the hub ---
+
+SENTENCES = {
+    "train": [{"sentence": f"text {i}", "label": i % 2} for i in range(20)],
+    "validation": [{"sentence": f"dev {i}", "label": i % 2} for i in range(4)],
+}
+CLASSIFY = """
+name = "fetched"
+study = "classify"
+[data]
+source = "organisation/sentences"
+test = "validation"
+[model]
+base = "checkpoints/none"
+[stage.learn]
+method = "classify"
+"""
+
+
+def test_a_fetched_data_set_is_what_is_read_from_then_on_with_its_own_label_names(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import datasets
+
+    from toolkit.recipe import read_recipe
+    from toolkit.studies import build_data, resolve_data
+
+    asked = []
+
+    def load_dataset(name: str, split: str) -> datasets.Dataset:
+        asked.append(split)
+        label = datasets.ClassLabel(names=["negative", "positive"])
+        features = datasets.Features({"sentence": datasets.Value("string"), "label": label})
+        return datasets.Dataset.from_list(SENTENCES[split], features=features)
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name: list(SENTENCES))
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    Path("fetched.toml").write_text(CLASSIFY, encoding="utf-8")
+    data.main([Path("fetched.toml")], True, [])
+    assert asked == ["train", "validation"]
+    assert sorted(path.name for path in Path("data/sets/organisation--sentences").iterdir()) == [
+        "train.parquet", "validation.parquet",
+    ]  # fmt: skip
+    data.main([Path("fetched.toml")], True, [])
+    assert "there already" in capsys.readouterr().out
+    # No network is asked for the rows, nor for the names of the labels.
+    monkeypatch.setattr(datasets, "get_dataset_split_names", None)
+    monkeypatch.setattr(datasets, "load_dataset_builder", None)
+    recipe = resolve_data(read_recipe(Path("fetched.toml")), "fetched.toml")
+    assert build_data(recipe, 0).labels == ("negative", "positive")
+    assert len(asked) == 2
+
+
+def test_a_data_set_that_cannot_be_fetched_leaves_nothing_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def load_dataset(name: str, split: str) -> None:
+        raise ConnectionError("the line is dead")
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name: ["train", "test"])
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    Path("fetched.toml").write_text(CLASSIFY, encoding="utf-8")
+    with pytest.raises(MachineError, match="the line is dead"):
+        data.main([Path("fetched.toml")], True, [])
+    assert not list(Path("data").glob("**/*.parquet"))
+    assert not list(Path("data/sets").iterdir())

@@ -192,6 +192,14 @@ def test_a_report_has_what_the_runs_summary_has_and_the_mean_over_runs(
     assert said.count("right when it replies by itself") == 1
 
 
+def test_a_confusion_matrix_too_wide_to_print_is_in_the_json(
+    in_project: Path, head: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolkit.probes.classification_report.MOST_CLASSES", 4)
+    ask(head.path)
+    assert "\nthe confusion matrix of 5 classes is in what --json prints\n" in capsys.readouterr().out
+
+
 def test_what_differs_from_the_end_of_the_run_is_said(copied: Run, capsys: pytest.CaptureFixture[str]) -> None:
     # The same texts in batches of another size: other roundings at most.
     ask(copied.path, batch_size=7)

@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from toolkit.checkpoints import find_checkpoints
+from toolkit.classes import holds_classes, read_classes
 from toolkit.errors import UserError, is_text
 from toolkit.example import MAIN, Example, read_jsonl
 
@@ -30,6 +31,11 @@ def main(
     found = find_checkpoints([checkpoint])
     console = Console(highlight=False, markup=False)
     remarks = Console(stderr=True, highlight=False, markup=False)
+    if holds_classes(found[0].weights) and read_classes(found[0].weights).head:
+        raise UserError(
+            f"{found[0].label} is a classifier whose head gives classes, no text: python -m toolkit.eval_classification"
+            f" {checkpoint} --predict FILE labels texts."
+        )
     if len(found) > 1:
         remarks.print(f"{checkpoint} has {len(found)} runs; asking {found[0].label}.")
     if format not in (None, "plain", "chat"):

@@ -43,6 +43,17 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
 }
 """Panels, by section: the metric that each shows against exposures, and its title."""
+OF_CLASSIFIERS: dict[str, dict[str, str]] = {
+    "Validation texts by update": {
+        "validation/accuracy": "Accuracy on the validation texts",
+        "validation/macro_f1": "Macro F1 on the validation texts",
+        "validation/loss": "Loss on the validation texts, nats a text",
+    },
+    "Training by update": {"train/loss": "Training loss"},
+    "Test texts": {"test/accuracy": "Accuracy on the test texts"},
+}
+"""The same of classifiers, against updates; a test is one number, and so a bar."""
+STEP = "train/global_step"
 
 
 def main(
@@ -82,18 +93,19 @@ def publish(groups: list["Group"], name: str, entity: str | None, project: str) 
 
     from toolkit.tracking import said
 
+    names, classify = [group.name for group in groups], groups[0].classifies
     path = REPORTS / name / "dashboard.json"
     try:
         key = wandb.login(prompt=False, verify=False)
         entity = entity or (wandb.Api().default_entity if key else None)
-        view = workspace([group.name for group in groups], name, entity or "ENTITY", project)
+        view = workspace(names, name, entity or "ENTITY", project, classify=classify)
         if key:
             view.save()
             print(f"the workspace: {view.url}")
             return
     # wandb raises classes of its own from anywhere, and requests' and urllib's beside them.
     except Exception as error:
-        view = workspace([group.name for group in groups], name, entity or "ENTITY", project)
+        view = workspace(names, name, entity or "ENTITY", project, classify=classify)
         keep(path, view)
         raise MachineError(
             f"W&B: {said(error)}. The specification is in {path}; the same command publishes it."
@@ -110,9 +122,18 @@ def keep(path: Path, view: Any) -> None:
     write_whole(path, json.dumps(specification, indent=1, ensure_ascii=False) + "\n")
 
 
-def workspace(groups: list[str], name: str, entity: str, project: str) -> Any:
-    """The workspace: a panel a metric against exposures, runs grouped by recipe and coloured as in the report."""
+def panel(metric: str, title: str, *, classify: bool) -> Any:
+    """How a metric is shown."""
     import wandb_workspaces.reports.v2 as panels
+
+    if metric.startswith("test/"):
+        return panels.BarPlot(title=title, metrics=[metric], orientation="v", groupby_rangefunc="minmax")
+    x, said = (STEP, "updates") if classify else ("exposures", "exposures")
+    return panels.LinePlot(title=title, x=x, y=[metric], title_x=said, groupby_rangefunc="minmax")
+
+
+def workspace(groups: list[str], name: str, entity: str, project: str, *, classify: bool) -> Any:
+    """The workspace: a panel a metric, runs grouped by recipe and coloured as in the report."""
     import wandb_workspaces.workspaces as workspaces
     from wandb_workspaces.expr import Metric
 
@@ -122,12 +143,9 @@ def workspace(groups: list[str], name: str, entity: str, project: str) -> Any:
         workspaces.Section(
             name=title,
             is_open=True,
-            panels=[
-                panels.LinePlot(title=said, x="exposures", y=[metric], title_x="exposures", groupby_rangefunc="minmax")
-                for metric, said in metrics.items()
-            ],
+            panels=[panel(metric, said, classify=classify) for metric, said in metrics.items()],
         )
-        for title, metrics in SECTIONS.items()
+        for title, metrics in (OF_CLASSIFIERS if classify else SECTIONS).items()
     ]
     return workspaces.Workspace(
         entity=entity,

@@ -1,8 +1,9 @@
-"""Builds a recipe's facts into data/, and fetches its model for a machine without network."""
+"""Builds a recipe's facts into data/, and fetches its model and its data set for a machine without network."""
 
 import json
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +13,13 @@ from toolkit.errors import MachineError, UserError
 from toolkit.example import to_jsonl
 from toolkit.models.base import FETCHED_NOTE, Fetched, fetched_folder, is_hub_name
 from toolkit.recipe import Recipe, read_recipes
-from toolkit.run_folder import remove_folder, write_whole
+from toolkit.run_folder import remove_folder, whole_folder, write_whole
 from toolkit.stored import read_json
 from toolkit.studies import build_data, resolve_data
+from toolkit.studies.built import Built
+from toolkit.studies.labelled import hub_errors
+from toolkit.studies.tables import HUB_NAME, READERS
+from toolkit.studies.tables import fetched_folder as fetched_set
 
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 """Weights in safetensors, tokenizer and configs: no pickles, and no code."""
@@ -22,30 +27,40 @@ WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 
 def main(
     recipes: Annotated[list[Path], typer.Argument(help="Recipe files.")],
-    fetch: Annotated[bool, typer.Option("--fetch", help="Also fetch the base from the hub into data/models/.")] = False,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Also fetch base and data set from the hub into data/models/, data/sets/.")
+    ] = False,
     change: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")] = None,
 ) -> None:
     """Write the facts of every seed to data/<name>/seed-<seed>.jsonl, the same ones that a run would train.
 
-    --fetch brings the base into data/models/, where every command looks first: copy that folder to a machine without
-    network. Gated models take the hub's own token (`hf auth login`, or HF_TOKEN).
+    --fetch brings the base into data/models/ and a data set of the hub into data/sets/, where every command looks
+    first: copy these folders to a machine without network. Gated ones take the hub's own token (`hf auth login`, or
+    HF_TOKEN).
     """
     read = [(path, recipe) for path in recipes for recipe in read_recipes(path, tuple(change or ()))]
     asked = [(path, resolve_data(recipe, path)) for path, recipe in read]
     if fetch:
         refuse_two_revisions([recipe for _, recipe in asked])
+        for source in dict.fromkeys(recipe.data.get("source", "") for _, recipe in asked):
+            fetch_set(source)
     # Built before any is written, so that bad input leaves nothing behind.
     facts = [(recipe.name, seed, build_data(recipe, seed, path)) for path, recipe in asked for seed in recipe.seeds]
     for name, seed, built in facts:
         target = Path("data") / name / f"seed-{seed}.jsonl"
         write_whole(target, to_jsonl(built.examples))
-        trained = sum(example.split == "train" for example in built.examples)
-        others = sum(example.split == "test" for example in built.examples)
-        held_out = len(built.examples) - trained - others
-        print(f"{target}: {trained} trained, {held_out} held out" + (f", {others} other questions" if others else ""))
+        print(f"{target}: {how_many(built)}")
     if fetch:
         for recipe in {recipe.model.base: recipe for _, recipe in asked}.values():
             fetch_base(recipe)
+
+
+def how_many(built: Built) -> str:
+    splits = Counter(example.split for example in built.examples)
+    if built.labels:
+        return f"{splits['train']} to train, {splits['validation']} to validate, {splits['test']} to test"
+    others = f", {splits['test']} other questions" if splits["test"] else ""
+    return f"{splits['train']} trained, {splits['control']} held out{others}"
 
 
 def refuse_two_revisions(recipes: list[Recipe]) -> None:
@@ -81,6 +96,24 @@ def fetch_base(recipe: Recipe) -> None:
     remove_folder(folder)
     part.replace(folder)
     print(f"{folder}: {base}")
+
+
+def fetch_set(source: str) -> None:
+    """Fetch a data set of the hub, a Parquet file a split; whole or not at all. A file and a folder are left alone."""
+    named = HUB_NAME.fullmatch(source)
+    if not named or Path(source).exists() or Path(source).suffix.lower() in READERS:
+        return
+    name, folder = named[1], fetched_set(named[1])
+    if folder.is_dir():
+        print(f"{folder}: there already (delete it to fetch it anew)")
+        return
+    import datasets
+
+    with hub_errors(name), whole_folder(folder) as part:
+        # Never trust_remote_code: a table needs no program.
+        for split in datasets.get_dataset_split_names(name):
+            datasets.load_dataset(name, split=split).to_parquet(part / f"{split}.parquet")
+    print(f"{folder}: {name}")
 
 
 def commit_of(folder: Path) -> str | None:

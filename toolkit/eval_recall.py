@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from toolkit.checkpoints import Checkpoint, find_checkpoints
+from toolkit.classes import holds_classes
 from toolkit.errors import UserError
 from toolkit.example import Example, read_jsonl
 from toolkit.probes.recall_tables import print_report
@@ -42,6 +43,11 @@ def main(
     python -m toolkit.eval_recall some/adapter --base Qwen/Qwen3-1.7B --facts facts.jsonl
     """
     found = find_checkpoints(checkpoints)
+    if classifier := next((checkpoint for checkpoint in found if holds_classes(checkpoint.weights)), None):
+        raise UserError(
+            f"{classifier.label} is a classifier: measure it with python -m toolkit.eval_classification"
+            f" {classifier.weights.parent if classifier.run else classifier.weights}."
+        )
     counts = parse_given(given) if given is not None else None
     if format not in (None, "plain", "chat"):
         raise UserError(f"--format {format}: plain or chat is expected.")

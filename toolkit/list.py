@@ -19,7 +19,8 @@ def main(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of the table.")] = False,
 ) -> None:
-    """List all runs: whether each is complete, running or stopped, how far it came, and what it recalls so far.
+    """List all runs: whether each is complete, running or stopped, how far it came, and its exact recall or its accuracy
+    so far.
 
     A stopped run goes on where it stopped when its recipe is run again.
     """
@@ -61,6 +62,7 @@ def how_far(run: Run) -> dict[str, Any]:
         "epochs": epochs,
         "exposures": last.get("exposures"),
         "recall_exact": read.get("recall/exact"),
+        "accuracy": read.get("test/accuracy", read.get("validation/accuracy")),
         "started": info.get("started"),
         "finished": info.get("finished"),
         "base": info.get("model", {}).get("base"),
@@ -83,7 +85,7 @@ def state(run: Run, info: dict[str, Any]) -> str:
 
 
 def last_rows(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The last row of metrics.jsonl and the last reading of recall, read from the end: most rows need no parsing."""
+    """The last row of metrics.jsonl and the last reading, read from the end: most rows need no parsing."""
     path = run.path / "metrics.jsonl"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     lines = text.splitlines()
@@ -96,7 +98,7 @@ def last_rows(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
                 continue
             raise
         last = last or row
-        if row["kind"] == "recall":
+        if row["kind"] in ("recall", "classification", "test"):
             return last, row
     return last, {}
 
@@ -118,16 +120,16 @@ def print_runs(runs: list[dict[str, Any]]) -> None:
     if not console.is_terminal:
         console.width = 140  # a pipe has no width
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for head in ("run", "state", "reached", "exact recall", "when", "base"):
-        table.add_column(head, justify="right" if head == "exact recall" else "left")
+    for head in ("run", "state", "reached", "recall, accuracy", "when", "base"):
+        table.add_column(head, justify="right" if head == "recall, accuracy" else "left")
     colours = {"complete": "green", "running": "cyan", "stopped": "yellow", "damaged": "red"}
     for run in runs:
-        recall = run.get("recall_exact")
+        found = next((run[key] for key in ("recall_exact", "accuracy") if run.get(key) is not None), None)
         table.add_row(
             Text(run["run"]),
             Text(run["state"], colours[run["state"]]),
             Text(run["problem"] if run["state"] == "damaged" else reached(run)),
-            Text("–" if recall is None else f"{100 * recall:.1f} %"),
+            Text("–" if found is None else f"{100 * found:.1f} %"),
             Text(when(run)),
             Text(run.get("base") or "–"),
         )

@@ -103,9 +103,7 @@ def label_file(
     texts, cut = read_texts(path, column, problems_of(path, at_once=True)), 0
     console = Console(stderr=True)
     columns = ("labelling", BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    # It would take what is written to stdout for itself.
-    progress = Progress(*columns, console=console, disable=not bar or not console.is_terminal, redirect_stdout=False)
-    with progress:
+    with Progress(*columns, console=console, disable=not bar or not console.is_terminal) as progress:
         task = progress.add_task("", total=count)
         while chunk := list(islice(texts, batch_size * BATCHES)):
             rows, shortened = label_chunk(loaded, engine, chunk, batch_size)

@@ -29,8 +29,7 @@ from toolkit.studies.labelled import (
     Role,
     Table,
     choose_tables,
-    hub_label_names,
-    is_hub,
+    known_names,
 )
 from toolkit.studies.tables import SHOWN
 
@@ -97,8 +96,8 @@ def build(
     }
     reader.refuse()
     names = name_labels(rows["train"], label_names, source, reader.label)
-    if is_hub(source) and not label_names:
-        known = hub_label_names(source, reader.label)
+    if not label_names:
+        known = known_names(source, tables["train"], reader.label)
         names = {label: known.get(label, label) for label in names}
     refuse_unknown(rows, names)
     if count is not None:

@@ -5,6 +5,7 @@ sst2/data/validation-00000-of-00001.parquet    dev
 sst2/data/test-00000-of-00001.parquet    test
 """
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from toolkit.errors import MachineError, UserError, checked_path, nearest
-from toolkit.studies.tables import HUB_NAME, READERS, SHOWN, Other, Problems, Row, first_line, read_rows
+from toolkit.studies.tables import (
+    HUB_NAME, READERS, SHOWN, Other, Problems, Row, fetched_folder, first_line, read_rows,
+)  # fmt: skip
 
 MOST_ROWS = 1_000_000
 """A split: all of its texts are held in memory."""
@@ -110,6 +113,8 @@ def find_tables(source: str) -> list[Table]:
         raise UserError(f"{said}: there is no such folder; {hint}")
     if hub[2]:
         raise UserError(f'{said}: write "{hub[1]}", and name splits by train, dev and test.')
+    if (local := fetched_folder(source)).is_dir():
+        return tables_in(local, ".")
     return [Table(split, split, (f"{source}:{split}",)) for split in hub_splits(source)]
 
 
@@ -219,19 +224,34 @@ def hub_splits(name: str) -> list[str]:
         return [str(split) for split in datasets.get_dataset_split_names(name)]
 
 
-def is_hub(source: str) -> bool:
-    """Of a source whose tables were found."""
-    return not Path(source).is_dir()
-
-
-def hub_label_names(name: str, column: str) -> dict[str, str]:
-    """What the data set calls its labels 0 …, where it says so."""
+def hub_label_names(name: str, column: str) -> list[str]:
     import datasets
 
     with hub_errors(name):
         features = datasets.load_dataset_builder(name).info.features or {}
     kind = features.get(column)
-    names = kind.names if isinstance(kind, datasets.ClassLabel) else []
+    return list(kind.names) if isinstance(kind, datasets.ClassLabel) else []
+
+
+def stored_label_names(path: Path, column: str) -> list[str]:
+    """What a Parquet file that came from the hub says in its metadata."""
+    import pyarrow.parquet as pq
+
+    said = (pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
+    try:
+        names = json.loads(said)["info"]["features"][column]["names"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def known_names(source: str, table: Table, column: str) -> dict[str, str]:
+    """What the data set itself calls its labels 0 …, where it says so."""
+    path = Path(table.sources[0])
+    if path.is_file():
+        names = stored_label_names(path, column) if path.suffix.lower() == ".parquet" else []
+    else:
+        names = hub_label_names(source, column)
     return {str(number): called for number, called in enumerate(names)}
 
 

@@ -40,6 +40,14 @@ REALLY = {
 AS_UTF8 = "save it as UTF-8 (Excel: Save as, CSV UTF-8)"
 
 
+FETCHED = Path("data/sets")
+"""Where `python -m toolkit.data RECIPE --fetch` puts data sets of the hub: a Parquet file a split."""
+
+
+def fetched_folder(name: str) -> Path:
+    return FETCHED / name.replace("/", "--")
+
+
 class Other(str):
     """A value that the file does not store as text; a number is its literal."""
 
@@ -111,7 +119,10 @@ def read_rows(source: str, problems: Problems | None = None) -> Iterator[Row]:
     near = nearest(path.name, beside)
     hub = HUB_NAME.fullmatch(source)
     if hub and not reader and not near:
-        return refuse_none(read_hub(hub[1], hub[2] or "train", problems), problems)
+        split = hub[2] or "train"
+        local = fetched_folder(hub[1]) / f"{split}.parquet"
+        rows = read_parquet(local, problems) if local.is_file() else read_hub(hub[1], split, problems)
+        return refuse_none(rows, problems)
     hint = f"did you mean {(path.parent / near).as_posix()}?" if near else f"tables are {known}, or organisation/name."
     raise UserError(f'[data] source = "{source}": there is no such file; {hint}')
 
