@@ -104,7 +104,7 @@ def write(
     """The test's Parquet file, and metrics.jsonl."""
     from toolkit.probes.classification import summarise, write_rows
 
-    write_rows(folder / "probes/test-learn-000020.parquet", [*chosen, *kept])
+    write_rows(folder / f"probes/test-learn-{10 * (len(validation) - 1):06d}.parquet", [*chosen, *kept])
     rows = [
         {"kind": "classification", "stage": "learn", "step": 10 * epoch, "epoch": float(epoch), "exposures": epoch,
          "validation/read": 10, "validation/accuracy": share, "validation/macro_f1": share - 0.01,

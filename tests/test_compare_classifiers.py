@@ -351,6 +351,7 @@ def test_a_test_that_cannot_be_read_is_named_and_what_needs_its_texts_left_out(d
     why_not = "what they were tested on cannot be read: a/seed-0"
     assert summary["outcomes"]["test/accuracy"]["contrasts"][0]["why_not"] == why_not
     assert [r["seed"] for r in summary["mcnemar_tests"]] == [1]
+    assert "a and b: no McNemar test of seed 0, as a run's test cannot be read" in summary["notes"]
 
 
 def test_runs_of_a_group_that_were_tested_on_other_texts_are_said_to_be() -> None:

@@ -33,7 +33,7 @@ def main(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary.json instead of the table.")] = False,
 ) -> None:
-    """Say which difference between groups of finished runs is real, and draw and tabulate what they learned and recall.
+    """Say which difference between groups of finished runs is real, and draw and tabulate what they recall or classify.
 
     Writes reports/<name>/index.html, one page that opens without network, with its figures (PNG, SVG), summary.json and
     summary.csv, and prints the verdict and a table. Values stand with the interval over a group's runs; one run says

@@ -15,7 +15,7 @@ from toolkit.errors import UserError, checked_path
 from toolkit.example import Example
 from toolkit.models.files import AGAIN, stored_weights
 from toolkit.probes.classification_texts import given_examples, own_examples, read_labelled, refuse_no_file
-from toolkit.probes.predictions import ENDINGS, count_texts, label_file, refuse_out, whole_file
+from toolkit.probes.predictions import ENDINGS, count_texts, label_file, refuse_out, text_bar, whole_file
 from toolkit.recipe import Classification, Model
 from toolkit.stored import read_json
 
@@ -171,9 +171,9 @@ def measure(
     opened, results = None, []
     for (checkpoint, _), model, examples, then in zip(found, models, texts, before, strict=True):
         opened = open_checkpoint(checkpoint, engine, model, opened)
-        with remarks().status(f"measuring {checkpoint.label} …"):
-            size = batch_size or batch_size_of(checkpoint)
-            results.append(report(checkpoint, opened, engine, examples, size, data, then))
+        size = batch_size or batch_size_of(checkpoint)
+        with text_bar(f"measuring {checkpoint.label}", len(examples)) as tick:
+            results.append(report(checkpoint, opened, engine, examples, size, data, then, tick))
     return results
 
 

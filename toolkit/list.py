@@ -19,8 +19,7 @@ def main(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of the table.")] = False,
 ) -> None:
-    """List all runs: whether each is complete, running or stopped, how far it came, and its exact recall or its accuracy
-    so far.
+    """List all runs: whether each is complete, running or stopped, how far it came, and its recall or accuracy so far.
 
     A stopped run goes on where it stopped when its recipe is run again.
     """

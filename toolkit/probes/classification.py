@@ -13,7 +13,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from toolkit.classes import Prompt, answers_of, prompts_of
-from toolkit.errors import UserError
+from toolkit.errors import MachineError, UserError
 from toolkit.example import Example
 from toolkit.metrics.classification import Scores, classification_scores
 from toolkit.metrics.extraction import calibration
@@ -32,18 +32,26 @@ Tick = Callable[[int], None]
 
 
 def read_classes(
-    loaded: Loaded, engine: ModuleType, examples: list[Example], moment: Moment, *, batch_size: int, with_text: bool
+    loaded: Loaded,
+    engine: ModuleType,
+    examples: list[Example],
+    moment: Moment,
+    *,
+    batch_size: int,
+    with_text: bool,
+    tick: Tick = lambda texts: None,
 ) -> list[Row]:
     """One row a text: gold and predicted class, and the probability of every class, in the order of the labels.
 
     Leaves no trace in model, tokenizer and random states. `with_text` also lets a classifier in words reply by itself;
-    the columns `reply` and `said` (the label it is, if it is one) are None otherwise.
+    the columns `reply` and `said` (the label it is, if it is one) are None otherwise. Raises MachineError where the
+    model gives no numbers.
     """
     assert loaded.classes is not None
     labels = loaded.classes.labels
     prompts = prompts_of(loaded.tokenizer, examples, loaded.classes)
     with undisturbed(loaded, engine):
-        log_p = log_probabilities(loaded, [prompt.ids for prompt in prompts], batch_size)
+        log_p = log_probabilities(loaded, [prompt.ids for prompt in prompts], batch_size, tick)
         replies = reply(loaded, engine, prompts, batch_size) if with_text and loaded.head is None else None
     rows = []
     for number, (example, prompt, row) in enumerate(zip(examples, prompts, log_p.tolist(), strict=True)):
@@ -74,34 +82,44 @@ def read_classes(
     return rows
 
 
-def log_probabilities(loaded: Loaded, prompts: list[list[int]], batch_size: int) -> torch.Tensor:
-    """ln p of every class (texts × classes, float32), the classes of a text adding up to one."""
-    if loaded.head is not None:
-        return torch.log_softmax(by_head(loaded, prompts, batch_size), dim=-1)
-    classes = loaded.classes
-    assert classes is not None
-    answers, end = answers_of(loaded.tokenizer, classes), end_token(loaded.tokenizer)
-    # Neighbours of one length: what is padded is computed too.
+def log_probabilities(
+    loaded: Loaded, prompts: list[list[int]], batch_size: int, tick: Tick = lambda texts: None
+) -> torch.Tensor:
+    """ln p of every class (texts × classes, float32), the classes of a text adding up to one.
+
+    Neighbours of one length share a batch: what is padded is computed too. Raises MachineError for what is no number.
+    """
+    assert loaded.classes is not None
+    scores = torch.empty(len(prompts), len(loaded.classes.labels))
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-    items = [Rendered(prompts[number], answer, end) for number in order for answer in answers]
+    score_batch = by_replies if loaded.head is None else by_head
+    for numbers in chunks(order, batch_size):
+        scores[numbers] = score_batch(loaded, [prompts[number] for number in numbers], batch_size)
+        tick(len(numbers))
+    log_p = torch.log_softmax(scores, dim=-1)
+    if log_p.isnan().any():
+        raise MachineError("the classifier gives no probabilities but NaN: training diverged. A lower rate may help.")
+    return log_p
+
+
+def by_replies(loaded: Loaded, prompts: list[list[int]], batch_size: int) -> torch.Tensor:
+    """ln of the likelihood of each label as the whole reply, end mark included (texts × classes, float32)."""
+    assert loaded.classes is not None
+    answers, end = answers_of(loaded.tokenizer, loaded.classes), end_token(loaded.tokenizer)
+    items = [Rendered(prompt, answer, end) for prompt in prompts for answer in answers]
     bits = [sum(scored.bits) + scored.end_bits for scored in score(loaded, items, batch_size)]
-    whole = torch.empty(len(prompts), len(answers))
-    whole[order] = -torch.tensor(bits).view(len(prompts), len(answers)) * LN2
-    return torch.log_softmax(whole, dim=-1)
+    return -torch.tensor(bits).view(len(prompts), len(answers)) * LN2
 
 
 def by_head(loaded: Loaded, prompts: list[list[int]], batch_size: int) -> torch.Tensor:
-    """The head's logits (texts × classes, float32). Neighbours of one length share a batch, padded on the right."""
+    """The head's logits of one batch (texts × classes, float32), padded on the right."""
     assert loaded.head is not None
-    assert loaded.classes is not None
-    classifier, device = Classifier(loaded.model, loaded.head), loaded.model.device
-    logits = torch.empty(len(prompts), len(loaded.classes.labels))
-    for numbers in chunks(sorted(range(len(prompts)), key=lambda number: len(prompts[number])), batch_size):
-        ids = [torch.tensor(prompts[number]) for number in numbers]
-        mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
-        padded = pad_sequence(ids, batch_first=True, padding_value=pad_token(loaded.tokenizer))
-        logits[numbers] = classifier(input_ids=padded.to(device), attention_mask=mask.to(device)).float().cpu()
-    return logits
+    device = loaded.model.device
+    ids = [torch.tensor(prompt) for prompt in prompts]
+    mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
+    padded = pad_sequence(ids, batch_first=True, padding_value=pad_token(loaded.tokenizer))
+    classifier = Classifier(loaded.model, loaded.head)
+    return classifier(input_ids=padded.to(device), attention_mask=mask.to(device)).float().cpu()
 
 
 def reply(loaded: Loaded, engine: ModuleType, prompts: list[Prompt], batch_size: int) -> list[str]:

@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from toolkit.checkpoints import Checkpoint
-from toolkit.errors import UserError
 from toolkit.example import Example
 from toolkit.metrics.statistics import Mean, t_interval
 from toolkit.models.opening import Opened
-from toolkit.probes.classification import read_classes, read_rows, results
+from toolkit.probes.classification import Tick, read_classes, read_rows, results
 from toolkit.probes.recall import Moment
 from toolkit.run_folder import Run, write_whole
 
@@ -133,7 +132,7 @@ def mean_and_sd(values: Sequence[float]) -> str:
 
 
 def interval(mean: Mean) -> str:
-    return f"[{mean.low:.4f}, {mean.high:.4f}]"
+    return f"[{mean.low:.4f}, {mean.high:.4f}]" if mean.n > 1 else "–"
 
 
 MEASURES = {
@@ -156,13 +155,12 @@ def report(
     batch_size: int,
     data: Path | None,
     then: dict[str, Any] | None,
+    tick: Tick,
 ) -> dict[str, Any]:
     """Plain data, ready for JSON: what was measured on one checkpoint; `then` is what the run's own test said."""
     labels = opened.loaded.classes.labels if opened.loaded.classes else ()
     moment = Moment(checkpoint.label, -1, "", 0, 0.0, {}, {})
-    rows = read_classes(opened.loaded, engine, examples, moment, batch_size=batch_size, with_text=True)
-    if any(math.isnan(row["p"]) for row in rows):
-        raise UserError(f"{checkpoint.label} gives no probabilities but NaN: its training diverged.")
+    rows = read_classes(opened.loaded, engine, examples, moment, batch_size=batch_size, with_text=True, tick=tick)
     # As JSON has it, to be held against what is stored.
     now = json.loads(json.dumps(results(rows, labels)))
     return {

@@ -7,7 +7,7 @@
 import contextlib
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -93,28 +93,34 @@ def label_file(
     loaded: "Loaded", engine: ModuleType, path: Path, column: str, count: int, file: TextIO, batch_size: int, bar: bool
 ) -> int:
     """Write a row a text, in the order of the texts; returns how many texts were cut to fit."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     assert loaded.classes is not None
     # Quotes around all text: whatever line ends are in it, they stay; numbers are left bare.
     writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow(["text", "label", "probability", *(f"p_{label}" for label in loaded.classes.labels)])
     texts, cut = read_texts(path, column, problems_of(path, at_once=True)), 0
-    console = Console(stderr=True)
-    columns = ("labelling", BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=console, disable=not bar or not console.is_terminal) as progress:
-        task = progress.add_task("", total=count)
+    with text_bar("labelling", count, shown=bar) as tick:
         while chunk := list(islice(texts, batch_size * BATCHES)):
-            rows, shortened = label_chunk(loaded, engine, chunk, batch_size)
+            rows, shortened = label_chunk(loaded, engine, chunk, batch_size, tick)
             writer.writerows(rows)
             cut += shortened
-            progress.advance(task, len(chunk))
     return cut
 
 
+@contextlib.contextmanager
+def text_bar(said: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal's stderr; yields what is told how many texts more are done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (said, BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=console, disable=not shown or not console.is_terminal) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda texts: progress.advance(task, texts)
+
+
 def label_chunk(
-    loaded: "Loaded", engine: ModuleType, texts: list[Text], batch_size: int
+    loaded: "Loaded", engine: ModuleType, texts: list[Text], batch_size: int, tick: Callable[[int], None]
 ) -> tuple[list[list[Any]], int]:
     """Rows of the CSV, and how many of the texts were cut."""
     from toolkit.models.loaded import undisturbed
@@ -125,9 +131,7 @@ def label_chunk(
     examples = [example_of(f"text {number}", text.strip(), labels[0], loaded.classes) for number, text in texts]
     prompts = prompts_of(loaded.tokenizer, examples, loaded.classes)
     with undisturbed(loaded, engine):
-        log_p = log_probabilities(loaded, [prompt.ids for prompt in prompts], batch_size)
-    if log_p.isnan().any():
-        raise UserError("the classifier gives no probabilities but NaN: its training diverged.")
+        log_p = log_probabilities(loaded, [prompt.ids for prompt in prompts], batch_size, tick)
     rows = []
     for (_, text), row, probabilities in zip(texts, log_p.tolist(), log_p.exp().tolist(), strict=True):
         best = max(range(len(labels)), key=row.__getitem__)

@@ -30,17 +30,19 @@ MEASURES: dict[str, tuple[str, Form]] = {
     "test/brier": ("Brier score of the probability of the class that was given", NUMBERS),
     "test/expected_calibration_error": ("expected calibration error", NUMBERS),
     "test/said_accuracy": ("accuracy of its own replies, unreadable ones wrong", SHARES),
-    "test/unreadable": ("… of which unreadable", SHARES),
+    "test/unreadable": ("… replies that could not be read", SHARES),
     "test/cut": ("test texts that were cut to fit", SHARES),
 }
 """What `summary.json` calls it, in words, and how it is written."""
+OF_TEXTS = ("test/majority",)
+"""What is a property of the texts, and has no spread over runs."""
 
 
 def value(spread: Summary | None, form: Form, interval: bool = True) -> str:
     """94.0 ± 1.0 %, and below it the t interval, or that within the run of a single one, as far as the measure goes."""
     if not spread or spread["mean"] is None:
         return "–"
-    said = with_sd(spread, form)
+    said = mean_and_sd(spread, form)
     within = spread.get("wilson")
     low, high = (within or spread)["low"], (within or spread)["high"]
     if not interval or low is None:
@@ -52,12 +54,17 @@ def value(spread: Summary | None, form: Form, interval: bool = True) -> str:
     return "\n".join([said, ends, *(["within the run"] if within else [])])
 
 
-def with_sd(spread: Summary, form: Form) -> str:
+def mean_and_sd(spread: Summary, form: Form) -> str:
     digits, times, unit = form
     said = digits.format(times * spread["mean"])
     if spread["sd"] is not None:
         said += f" ± {digits.format(times * spread['sd'])}"
     return said + unit
+
+
+def alone(spread: Summary, form: Form) -> str:
+    """The mean alone, of what is the same for all runs."""
+    return "–" if spread["mean"] is None else mean_and_sd(spread | {"sd": None}, form)
 
 
 def cells(group: Summary, *, replies: bool) -> dict[str, str]:
@@ -69,13 +76,11 @@ def cells(group: Summary, *, replies: bool) -> dict[str, str]:
     own = value(final.get("test/unreadable"), SHARES, interval=False)
     if own != "–":
         own += f"\n{value(final['test/said_accuracy'], SHARES, interval=False)} right"
-    majority = value(final["test/majority"], SHARES, interval=False).split(" ± ")[0]
-    majority += "" if majority.endswith(("%", "–")) else " %"
     return {
         "group": group["group"],
         "runs": str(group["runs"]),
         "accuracy": value(final.get("test/accuracy"), SHARES),
-        "majority": majority + (f"\n{group['majority']}" if group["majority"] else ""),
+        "majority": alone(final["test/majority"], SHARES) + (f"\n{group['majority']}" if group["majority"] else ""),
         "validation": value(final.get("validation/accuracy"), SHARES, interval=False),
         "macro F1": value(final.get("test/macro_f1"), SHARES),
         "loss": value(final.get("test/loss"), NUMBERS),
@@ -113,7 +118,8 @@ def measures(said: Summary) -> list[list[str]]:
     """A row a measure that any group has; a column a group."""
     rows = []
     for key, (words, form) in MEASURES.items():
-        row = [value(group["final"].get(key), form) for group in said["groups"]]
+        spreads = [group["final"].get(key) for group in said["groups"]]
+        row = [alone(spread, form) if key in OF_TEXTS and spread else value(spread, form) for spread in spreads]
         if any(cell != "–" for cell in row):
             rows.append([words, *row])
     steps = [", ".join(map(str, group["weights_of_steps"])) for group in said["groups"]]
@@ -135,5 +141,5 @@ def classes(said: Summary) -> list[list[str]]:
 def class_cell(score: Summary | None) -> str:
     if score is None or score["f1"]["mean"] is None:
         return "–"
-    said = {key: with_sd(score[key], SHARES) for key in ("f1", "precision", "recall")}
+    said = {key: mean_and_sd(score[key], SHARES) for key in ("f1", "precision", "recall")}
     return f"F1 {said['f1']}\nprecision {said['precision']}\nrecall {said['recall']}"

@@ -13,6 +13,8 @@ from toolkit.metrics.classification import Scores
 from toolkit.reporting.figures import GREY, STYLE
 
 MOST_PANELS = 8
+MOST_KEPT = 100
+"""Classes up to which matrices are added up and reported; each run's test_results.json has its own."""
 MOST_COUNTED = 12
 """Classes up to which counts stand in the cells."""
 MOST_NAMED = 40
@@ -24,8 +26,8 @@ Matrix = Sequence[Sequence[int]]
 
 
 def added(scores: Sequence[Scores]) -> list[list[int]] | None:
-    """The matrices of runs with the same classes, added up; None where there is none."""
-    if not scores:
+    """The matrices of runs with the same classes, added up; None where there is none, or classes are too many."""
+    if not scores or len(scores[0].confusion) > MOST_KEPT:
         return None
     return [[sum(cells) for cells in zip(*rows, strict=True)]
             for rows in zip(*(found.confusion for found in scores), strict=True)]  # fmt: skip

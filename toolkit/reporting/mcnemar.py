@@ -23,13 +23,15 @@ def between_runs(groups: list[Group]) -> tuple[list[Result], list[str]]:
     for a, b in contrasts_among(groups):
         models, others = by_seed(a), by_seed(b)
         shared = [seed for seed in models if seed in others]
-        why_nots = [] if shared else ["they have no seed in common"]
+        why_nots: dict[str, list[int]] = {} if shared else {"they have no seed in common": []}
         for seed in shared:
-            if why_not := unlike([models[seed]], [others[seed]]):
-                why_nots.append(why_not)
+            if why_not := why_no_pair(models[seed], others[seed]):
+                why_nots.setdefault(why_not, []).append(seed)
             else:
                 results.append(between(a.name, b.name, seed, models[seed], others[seed]))
-        left_out += [f"{a.name} and {b.name}: no McNemar test, as {why_not}" for why_not in dict.fromkeys(why_nots)]
+        for why_not, seeds in why_nots.items():
+            of = f" of seed {', '.join(map(str, seeds))}" if len(seeds) < len(shared) else ""
+            left_out.append(f"{a.name} and {b.name}: no McNemar test{of}, as {why_not}")
     for result, corrected in zip(results, holm([result["p"] for result in results]), strict=True):
         result["holm"], result["shown"] = corrected, corrected is not None and corrected <= ALPHA
     return results, left_out
@@ -37,6 +39,11 @@ def between_runs(groups: list[Group]) -> tuple[list[Result], list[str]]:
 
 def by_seed(group: Group) -> dict[int, Tested]:
     return dict(zip(group.seeds, group.tested, strict=True))
+
+
+def why_no_pair(one: Tested, other: Tested) -> str | None:
+    # Which runs cannot be read is said elsewhere.
+    return unlike([one], [other]) if one.rows and other.rows else "a run's test cannot be read"
 
 
 def between(a: str, b: str, seed: int, first: Tested, second: Tested) -> Result:
@@ -109,5 +116,5 @@ def rows(results: list[Result]) -> Iterator[list[str]]:
         yield [
             result["a"], result["b"], str(result["seed"]), f"{result['n']:,}", f"{result['only_first']:,}",
             f"{result['only_second']:,}", value, f"[{interval}", f"{result['p']:.3g}", f"{result['holm']:.3g}",
-            "these two models differ on these texts" if result["shown"] else "no difference shown",
+            "these two models differ" if result["shown"] else "no difference shown",
         ]  # fmt: skip

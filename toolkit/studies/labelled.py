@@ -15,7 +15,15 @@ from typing import Literal, NamedTuple
 
 from toolkit.errors import MachineError, UserError, checked_path, nearest
 from toolkit.studies.tables import (
-    HUB_NAME, READERS, SHOWN, Other, Problems, Row, fetched_folder, first_line, read_rows,
+    HUB_NAME,
+    READERS,
+    SHOWN,
+    Other,
+    Problems,
+    Row,
+    fetched_folder,
+    first_line,
+    read_rows,
 )  # fmt: skip
 
 MOST_ROWS = 1_000_000
