@@ -12,7 +12,7 @@ import pytest
 from toolkit.errors import MachineError, UserError
 from toolkit.example import read_jsonl, to_jsonl
 from toolkit.recipe import Recipe
-from toolkit.studies import build_data, classify, labelled
+from toolkit.studies import build_data, classify, labelled, stratified
 from toolkit.studies.built import Built
 
 R8 = ("acq", "crude", "earn", "grain", "interest", "money-fx", "ship", "trade")
@@ -614,7 +614,7 @@ def test_count_draws_by_class_before_anything_is_cut_off(folder):
 
 def test_an_allotment_is_by_largest_remainder_within_its_bounds():
     def allot(total, sizes, least=0, spare=0):
-        return classify.allot(total, {k: (least, n - spare) for k, n in sizes.items()}, Counter(sizes))
+        return stratified.allot(total, {k: (least, n - spare) for k, n in sizes.items()}, Counter(sizes))
 
     # Quotas of 4.2, 3.6 and 2.2: the second has the largest remainder.
     assert allot(10, {"a": 42, "b": 36, "c": 22}) == {"a": 4, "b": 4, "c": 2}

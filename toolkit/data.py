@@ -17,7 +17,7 @@ from toolkit.run_folder import remove_folder, whole_folder, write_whole
 from toolkit.stored import read_json
 from toolkit.studies import build_data, resolve_data
 from toolkit.studies.built import Built
-from toolkit.studies.labelled import hub_errors
+from toolkit.studies.splits import hub_errors
 from toolkit.studies.tables import HUB_NAME, READERS
 from toolkit.studies.tables import fetched_folder as fetched_set
 

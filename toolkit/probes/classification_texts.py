@@ -7,7 +7,8 @@ from toolkit.checkpoints import Checkpoint
 from toolkit.classes import FILE, Classes, example_of
 from toolkit.errors import UserError, checked_path, nearest
 from toolkit.example import Example, read_jsonl
-from toolkit.studies.labelled import CALLED, Labelled, Reader, Table, find_tables, listing, refuse_missing_shards
+from toolkit.studies.labelled import Labelled, Reader
+from toolkit.studies.splits import CALLED, Table, find_tables, known_names, listing, refuse_missing_shards
 from toolkit.studies.tables import READERS, SHOWN
 
 
@@ -43,7 +44,9 @@ def read_labelled(source: Path, text: str, label: str) -> list[Labelled]:
     reader, table = Reader(text, label, where="--"), table_at(source)
     rows = reader.read("test", table, table.stem, some=False)
     reader.refuse()
-    return rows
+    # A Parquet file of the hub says itself what its numbers are called.
+    known = known_names(source.as_posix(), table, reader.label)
+    return [row._replace(label=known.get(row.label, row.label)) for row in rows]
 
 
 def table_at(source: Path) -> Table:
