@@ -146,6 +146,7 @@ def test_the_reported_numbers_are_those_of_the_rows(lora: Run) -> None:
     text = (lora.path / "test_summary.txt").read_text(encoding="utf-8")
     assert f"{final['test/accuracy']:.4f}" in text
     assert "Finnish" in text
+    assert (lora.path / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_is_tested_are_the_weights_of_the_best_reading(in_project: Path, lora: Run) -> None:
@@ -183,6 +184,25 @@ def test_the_first_loss_is_the_mean_over_the_texts_of_the_update_however_it_is_s
     first, second = whole.rows("train")[0], split.rows("train")[0]
     assert second["train/loss"] == pytest.approx(first["train/loss"], rel=1e-4)
     assert second["train/grad_norm"] == pytest.approx(first["train/grad_norm"], rel=1e-3)
+
+
+def test_gradient_checkpointing_changes_no_number(in_project: Path) -> None:
+    short = ("data.count=40", "data.dev_share=0.3", "stage.learn.epochs=2", "stage.learn.batch_size=7")
+    plain = train("classify-plain", *short)
+    saving = train("classify-checkpointing", *short, "model.gradient_checkpointing=true")
+    assert [row["train/loss"] for row in saving.rows("train")] == [row["train/loss"] for row in plain.rows("train")]
+    assert weights(saving) == weights(plain)
+
+
+def test_without_unsloth_a_classifier_is_trained_to_the_same_numbers_but_for_rounding(in_project: Path) -> None:
+    short = ("data.count=40", "data.dev_share=0.3", "stage.learn.epochs=2", "stage.learn.batch_size=7")
+    done = command("toolkit.run", write("classify-transformers"), "--seeds", "0", *(
+        argument for change in (*short, "model.engine=transformers") for argument in ("--set", change)
+    ), folder=in_project)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ours, theirs = train("classify-plain", *short), run_for("classify-transformers", 0)
+    for one, other in zip(ours.rows("train"), theirs.rows("train"), strict=True):
+        assert other["train/loss"] == pytest.approx(one["train/loss"], abs=1e-4)
 
 
 # --- seeds ---

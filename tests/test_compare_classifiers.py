@@ -192,6 +192,16 @@ def test_mcnemar_counts_are_those_of_drawn_texts_counted_by_hand() -> None:
     assert len(summary["mcnemar"]) == 4
 
 
+def test_texts_are_matched_by_their_ids_and_not_by_their_places_in_the_file() -> None:
+    from toolkit.probes.classification import read_rows, write_rows
+
+    classifier("a", 0, wrong_at([0, 1, 2]))
+    path = classifier("b", 0, wrong_at([0, 1, 2])) / "probes/test-learn-000020.parquet"
+    write_rows(path, read_rows(path)[::-1])
+    (result,) = compared("a", "b")[0]["mcnemar_tests"]
+    assert (result["only_first"], result["only_second"], result["p"]) == (0, 0, 1)
+
+
 def test_with_one_seed_the_runs_say_nothing_and_the_two_models_may_differ() -> None:
     classifier("sst2-lora", 0, wrong_at(range(1, 4)))
     classifier("sst2-full", 0, wrong_at(range(30)))

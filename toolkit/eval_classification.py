@@ -17,6 +17,7 @@ from toolkit.models.files import AGAIN, stored_weights
 from toolkit.probes.classification_texts import given_examples, own_examples, read_labelled, refuse_no_file
 from toolkit.probes.predictions import ENDINGS, count_texts, label_file, refuse_out, text_bar, whole_file
 from toolkit.recipe import Classification, Model
+from toolkit.run_folder import RESULTS
 from toolkit.stored import read_json
 
 SPLITS = ("test", "validation", "train")
@@ -181,7 +182,7 @@ def stored_results(checkpoint: Checkpoint, split: str) -> dict[str, Any] | None:
     """What the run's own test said of a split; None where it said nothing of these weights."""
     if checkpoint.run is None or checkpoint.weights != checkpoint.run.weights or split == "train":
         return None
-    path = checkpoint.run.path / "test_results.json"
+    path = checkpoint.run.path / RESULTS
     stored = read_json(path) if path.is_file() else {}
     found = stored if split == "test" else stored.get("validation")
     return found if isinstance(found, dict) and found else None

@@ -10,7 +10,18 @@ from rich.console import Console
 from toolkit.errors import MachineError, UserError
 from toolkit.models.base import base_digest, check_base
 from toolkit.recipe import Recipe, read_recipes
-from toolkit.run_folder import JUDGED, locked, refuse_if_changed, remove_folder, remove_leftovers, run_for
+from toolkit.run_folder import (
+    CONFUSION,
+    JUDGED,
+    RESULTS,
+    Run,
+    locked,
+    refuse_if_changed,
+    remove_folder,
+    remove_leftovers,
+    run_for,
+    write_whole,
+)
 from toolkit.run_together import (
     refuse_mixtures,
     refuse_shared_answers,
@@ -18,6 +29,7 @@ from toolkit.run_together import (
     refuse_unrejected,
     refuse_unyoked,
 )
+from toolkit.stored import read_json
 from toolkit.studies import build_data, resolve_data
 from toolkit.training.one_run import Planned, load, run_one
 
@@ -72,6 +84,7 @@ def main(
     stopped = bool(todo) and not run_all(todo, console, fresh=fresh)
     if stopped:
         raise typer.Exit(130)
+    draw_confusion([plan.run for plan in planned if plan.recipe.classifies])
     judge_finished(planned, console)
     print_results(planned)
     if compare:
@@ -113,6 +126,19 @@ def judge_finished(planned: list[Planned], console: Console) -> None:
             again = f"python -m toolkit.judge {plan.run.path.parent}"
             console.print(f"{plan.label} was not judged: {error} {again} goes on.", style="yellow", markup=False)
             return
+
+
+def draw_confusion(runs: list[Run]) -> None:
+    """A picture of each classifier's test, beside its numbers, where there is none yet."""
+    for run in runs:
+        picture = run.path / CONFUSION
+        if picture.is_file():
+            continue
+        from toolkit.reporting.confusion import confusion_figure
+        from toolkit.reporting.saving import png
+
+        found = read_json(run.path / RESULTS)
+        write_whole(picture, png(confusion_figure(found["confusion"], found["labels"], run.label)))
 
 
 def must_run(plan: Planned, console: Console) -> bool:

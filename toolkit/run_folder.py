@@ -24,6 +24,8 @@ DEEP = "probes/deep.json"
 """What `eval_recall --deep` keeps in a run's folder."""
 JUDGED = "probes/judged.json"
 """What a judge said of the generated answers."""
+RESULTS, SUMMARY, CONFUSION = "test_results.json", "test_summary.txt", "confusion.png"
+"""What a classifier's test came to, for programs, for reading, and as a picture."""
 SEED_FOLDER = re.compile(r"seed-[0-9]+")
 
 

@@ -16,10 +16,8 @@ from toolkit.metrics.statistics import Mean, t_interval
 from toolkit.models.opening import Opened
 from toolkit.probes.classification import Tick, read_classes, read_rows, results
 from toolkit.probes.recall import Moment
-from toolkit.run_folder import Run, write_whole
+from toolkit.run_folder import RESULTS, SUMMARY, Run, write_whole
 
-RESULTS = "test_results.json"
-SUMMARY = "test_summary.txt"
 MOST_CLASSES = 40
 """Classes whose confusion matrix is written out; the JSON has every one."""
 ROUNDING = 1e-5
