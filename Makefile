@@ -5,7 +5,7 @@ TINY := recipes/tiny
 
 PYRUN := $(BIN)/python -m toolkit.run
 
-.PHONY: demo demo-facts test check setup gpu-path benchmarks
+.PHONY: demo demo-facts demo-classify test check setup gpu-path benchmarks
 
 demo: .venv/.ready
 	$(PYRUN) $(TINY)/base.toml
@@ -18,6 +18,10 @@ demo-facts: .venv/.ready
 	$(PYRUN) $(TINY)/names_exam.toml $(TINY)/names_passive.toml --compare
 	$(PYRUN) $(TINY)/names_contradiction.toml $(TINY)/names/addition.toml --compare
 	$(PYRUN) $(TINY)/news.toml --compare
+
+demo-classify: .venv/.ready
+	$(PYRUN) $(TINY)/words_base.toml
+	$(PYRUN) $(TINY)/classify_lora.toml $(TINY)/classify_full.toml $(TINY)/classify_words.toml --compare
 
 test: .venv/.ready
 	$(BIN)/python -m pytest

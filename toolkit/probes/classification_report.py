@@ -95,8 +95,6 @@ def confusion_lines(found: dict[str, Any], whole: str) -> list[str]:
 COLUMNS = (
     ("accuracy", "test/accuracy", "{:.4f}"),
     ("macro F1", "test/macro_f1", "{:.4f}"),
-    ("macro precision", "test/macro_precision", "{:.4f}"),
-    ("macro recall", "test/macro_recall", "{:.4f}"),
     ("loss", "test/loss", "{:.4f}"),
     ("unreadable", "test/unreadable", "{:.1%}"),
 )
