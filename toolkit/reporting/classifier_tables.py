@@ -122,7 +122,10 @@ def measures(said: Summary) -> list[list[str]]:
         row = [alone(spread, form) if key in OF_TEXTS and spread else value(spread, form) for spread in spreads]
         if any(cell != "–" for cell in row):
             rows.append([words, *row])
-    steps = [", ".join(map(str, group["weights_of_steps"])) for group in said["groups"]]
+    steps = [
+        ", ".join("–" if step is None else f"{step:.0f}" for step in group["weights_of_steps"])
+        for group in said["groups"]
+    ]
     weights = [trained_weights(group) for group in said["groups"]]
     return [*rows, ["the weights that were tested are of update", *steps], ["trained weights", *weights]]
 

@@ -18,6 +18,7 @@ from toolkit.reporting.verdict import OF_CLASSIFIERS, are_paired, in_words, limi
 
 Summary = dict[str, Any]
 NOT_MEASURED = ("test/read", "validation/read")
+SPLITS = ("train", "validation", "test")
 SHOWN = 6
 """Classes that are named in a note."""
 
@@ -165,7 +166,7 @@ def notes_on(group: Group, final: Summary) -> list[str]:
     low = (accuracy.get("wilson") or accuracy)["low"]
     if majority is not None and low is not None and low <= majority:
         answer = f'always answering "{known[0].majority[0]}" ({percent(majority)})'
-        notes.append(f"its accuracy is not shown to be above that of {answer}: {percent(low)} is in its interval")
+        notes.append(f"its accuracy is not shown to be above that of {answer}: its interval begins at {percent(low)}")
     if any(value is None for value in final.get("test/loss", {}).get("per_run", [])):
         notes.append("a run's loss on the test texts is no number")
     return notes
@@ -189,9 +190,6 @@ def warnings_of(groups: list[Group]) -> list[str]:
     return said
 
 
-SPLITS = ("train", "validation", "test")
-
-
 def other_classes(groups: list[Group]) -> list[str]:
     labels = {group.name: set(group.data.get("labels") or ()) for group in groups}
     everywhere, anywhere = set.intersection(*labels.values()), set.union(*labels.values())
@@ -207,9 +205,10 @@ def other_classes(groups: list[Group]) -> list[str]:
 
 def figures(groups: list[Group], said: Summary) -> Iterator[Drawn]:
     """Every figure, in the order of the page."""
-    differ, primary = said["settings_that_differ"], said["primary"]
-    by_setting = sensitivity.figure(differ, primary, said["outcomes"][primary]["groups"])
-    yield "sensitivity", sensitivity.CAPTION, by_setting
+    if said["sensitivity"]:
+        differ, primary = said["settings_that_differ"], said["primary"]
+        by_setting = sensitivity.figure(differ, primary, said["outcomes"][primary]["groups"])
+        yield "sensitivity", sensitivity.CAPTION, by_setting
     yield (
         "validation",
         "Accuracy, macro F1 and loss on the validation texts by epoch; stars: the weights that were tested.",
