@@ -177,6 +177,22 @@ def test_a_long_text_is_cut_and_the_question_never(loaded: Loaded, text: str) ->
         assert text.startswith(kept.rstrip("�"))
 
 
+def test_in_a_chat_the_text_is_cut_and_neither_question_nor_turns(loaded: Loaded) -> None:
+    chat = classes(max_length=72)._replace(format="chat")
+    whole, cut = prompts_of(loaded.tokenizer, [asked("Bo"), asked("Vesterinen " * 40)], chat)
+    assert whole.cut == 0
+    assert cut.cut > 0
+    assert len(cut.ids) <= 72
+    for prompt in (whole, cut):
+        said = decoded(loaded, prompt.ids)
+        assert said.startswith('<|im_start|>user\nRead:"')
+        assert said.endswith(
+            '", of Dutch,Finnish,Old Norse it is:<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n'
+        )
+    answers = answers_of(loaded.tokenizer, chat._replace(head=None))
+    assert [decoded(loaded, answer) for answer in answers] == list(LABELS)
+
+
 def test_a_question_that_leaves_no_room_for_its_text_is_refused(loaded: Loaded) -> None:
     length = len(loaded.tokenizer(asked("").prompt)["input_ids"])
     assert len(prompts_of(loaded.tokenizer, [asked("x" * 50)], classes(max_length=length + 2))[0].ids) <= length + 2
