@@ -74,6 +74,24 @@ def test_every_row_is_offline_once_under_its_own_name(run, said):
     assert [record["exit_code"] for record in records(folder, "exit")] == [0]
 
 
+def test_the_test_of_a_classifier_does_not_bend_the_curve_of_its_validation(run, said):
+    """Its row has the validation of the tested weights, too, which may be those of an earlier reading."""
+    tracker = started(run, said, mode="offline")
+    log_rows(
+        run,
+        tracker,
+        [
+            {"kind": "classification", "step": 6, "epoch": 2.0, "validation/accuracy": 0.7},
+            {"kind": "test", "step": 6, "epoch": 2.0, "validation/accuracy": 0.8, "test/accuracy": 0.75},
+        ],
+    )
+    tracker.finish(None, None, None, ok=True)
+    assert said == []
+    logged = history(tracker.described["folder"])
+    assert [row.get("validation/accuracy") for row in logged] == [0.7, None]
+    assert logged[1]["test/accuracy"] == 0.75
+
+
 def test_a_resumed_run_has_each_row_once_and_its_earlier_folder_is_gone(run, said):
     first = started(run, said, mode="offline")
     run.update_info(wandb=first.described)

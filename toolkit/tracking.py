@@ -139,6 +139,9 @@ class Messages:
 def log_row(logging: "WandbRun", row: Row) -> None:
     """Log a row, the step as a value: wandb drops rows with an explicit step= below the last one."""
     values = {key: value for key, value in row.items() if key not in ("kind", "step") and value is not None}
+    if row["kind"] == "test":
+        # Of the weights that are tested, which may be those of an earlier reading: its curve would end with a jump.
+        values = {key: value for key, value in values.items() if not key.startswith("validation/")}
     # A helper process that hangs takes some thousand rows into a buffer, and then blocks.
     within(SERVICE_SECONDS, lambda: logging.log(values | {STEP: row["step"]}))
 
