@@ -30,13 +30,19 @@ BAD_TEXT = {
     "rejected": "worst", "review": "weekly", "yoked_to": "../x", "after": "holidays", "locale": "xx",
     "source": "no.csv", "questions": "no.csv", "cloze_prompt": "no blank", "question_prompt": "no question",
     "base_url": "ftp://x", "key_env": "A B", "answer": "no column", "reverse_answer": "no column",
+    "best_by": "speed",
 }  # fmt: skip
 """Text that a key cannot take; `study` also where [data] is of another one."""
 
 BAD_LIST = {"seeds": [[], [-1], [0, 0], [2**31], ["0"]], "train_on": [[], ["facts", "facts"], [3]]}
 BAD_LIST["paraphrases"] = [["no index"], [7], ["{index} {"]]
+BAD_LIST["label_names"] = [["a", "a"], [""], [7]]
+BAD_LIST["layers"] = [[0], [-1], ["x"]]
 BAD_LIST["kinds"] = [[], ["letters"], [3]]
 BAD_LIST["targets"] = [[], ["q_proj", "q_proj"], ["head"], [[]]]
+
+FREE_TEXT = ("text", "label", "train", "dev", "test")
+"""Names of columns and files: only the data can say that they are wrong (test_classify_data.py), which may be far."""
 
 REQUIRED = ("name", "study", "model", "stage", "method")
 """Keys without a default, wherever they stand; of [model], base or shape too."""
@@ -103,7 +109,9 @@ def out_of_range(key: str, value: Any) -> list[Any]:
         return [-1, 2**40] if key in ("count", "controls", "digits", "rank") else [-1]
     if isinstance(value, float):
         return [-1.0, float("nan"), float("inf")]
-    return [BAD_TEXT[key]] if isinstance(value, str) else BAD_LIST[key]
+    if isinstance(value, str):
+        return [] if key in FREE_TEXT else [BAD_TEXT[key]]
+    return BAD_LIST[key]
 
 
 # --- the kinds of mutations ---

@@ -137,6 +137,8 @@ def draw_confusion(runs: list[Run]) -> None:
         from toolkit.reporting.confusion import confusion_figure
         from toolkit.reporting.saving import png
 
+        # Of a picture that a kill cut short.
+        remove_leftovers(run)
         found = read_json(run.path / RESULTS)
         write_whole(picture, png(confusion_figure(found["confusion"], found["labels"], run.label)))
 
