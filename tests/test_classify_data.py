@@ -524,6 +524,8 @@ def test_a_source_that_is_no_folder_is_refused(folder):
 
 def test_a_missing_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch, hub):
     monkeypatch.chdir(tmp_path)
+    # A path into the project's own folders, none of which is there yet.
+    assert "there is no such folder; name one, or organisation/name." in refused("data/r8")
     (tmp_path / "data" / "sst2").mkdir(parents=True)
     assert 'there is no such folder; did you mean "data/sst2"?' in refused("data/sst")
     assert "there is no such folder; name one, or organisation/name." in refused("data/else")

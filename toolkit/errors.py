@@ -9,6 +9,10 @@ MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACC
 """What an OSError says when the machine is at fault (disk full, quota, defect, no permission), and not our code."""
 
 
+PROJECT_FOLDERS = ("checkpoints", "data", "recipes", "reports")
+"""The project's own: a path into one of them is no name on the hub, though it may look like one."""
+
+
 class UserError(Exception):
     """A mistake that the user can mend: one message (what, where, the nearest fix), exit status 2, no traceback."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.checkpoints import find_checkpoints, what_is_there
-from toolkit.errors import UserError, checked_path
+from toolkit.errors import PROJECT_FOLDERS, UserError, checked_path
 from toolkit.metrics.information import Shape
 from toolkit.models.files import check_files, holds_adapter, shape_in
 from toolkit.recipe import Recipe, find_recipe_named
@@ -18,8 +18,6 @@ FETCHED = Path("data/models")
 
 HUB_NAME = re.compile(r"\w([\w.-]*\w)?/\w([\w.-]{0,94}\w)?", re.ASCII)
 """What the hub lets a model be called; it also becomes a folder's name in data/models/."""
-OURS = ("checkpoints", "data", "recipes", "reports")
-"""The project's own folders: a path into one of them is no hub name."""
 
 FETCHED_NOTE = "fetched.json"
 """What lies beside a fetched model's files, written last."""
@@ -68,7 +66,9 @@ def find_base(base: str) -> Path | str:
 
 def is_hub_name(base: str) -> bool:
     """`organisation/model`, and not a path into one of the project's folders."""
-    return bool(HUB_NAME.fullmatch(base)) and not re.search(r"\.\.|--", base) and base.split("/")[0] not in OURS
+    return (
+        bool(HUB_NAME.fullmatch(base)) and not re.search(r"\.\.|--", base) and base.split("/")[0] not in PROJECT_FOLDERS
+    )
 
 
 class Fetched(Stored):

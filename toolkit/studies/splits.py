@@ -13,7 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from toolkit.errors import MachineError, UserError, checked_path, nearest
+from toolkit.errors import PROJECT_FOLDERS, MachineError, UserError, checked_path, nearest
 from toolkit.studies.tables import HUB_NAME, READERS, SHOWN, fetched_folder, first_line
 
 Role = Literal["train", "test", "dev"]
@@ -78,7 +78,7 @@ def find_tables(source: str) -> list[Table]:
                         f' train = "{path.name}", test = … (they need not be called train and test).')  # fmt: skip
     hub = HUB_NAME.fullmatch(source)
     # Where the folder around it is there, it was to be a folder; without network the hub is asked for half a minute.
-    if not hub or path.parent.is_dir():
+    if not hub or path.parent.is_dir() or path.parts[0] in PROJECT_FOLDERS:
         beside = sorted(entry.name for entry in path.parent.iterdir() if entry.is_dir()) if path.parent.is_dir() else []
         near = nearest(path.name, beside)
         hint = f'did you mean "{(path.parent / near).as_posix()}"?' if near else "name one, or organisation/name."

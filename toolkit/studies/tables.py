@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from toolkit.errors import MachineError, UserError, checked_path, nearest
+from toolkit.errors import PROJECT_FOLDERS, MachineError, UserError, checked_path, nearest
 
 LARGEST_JSON = 100_000_000
 """Bytes: the standard library reads an array of JSON only as a whole, at about ten times its size in memory."""
@@ -118,7 +118,7 @@ def read_rows(source: str, problems: Problems | None = None) -> Iterator[Row]:
     beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = nearest(path.name, beside)
     hub = HUB_NAME.fullmatch(source)
-    if hub and not reader and not near:
+    if hub and not reader and not near and path.parts[0] not in PROJECT_FOLDERS:
         split = hub[2] or "train"
         local = fetched_folder(hub[1]) / f"{split}.parquet"
         rows = read_parquet(local, problems) if local.is_file() else read_hub(hub[1], split, problems)
