@@ -93,7 +93,8 @@ def prompts_of(tokenizer: Any, examples: list[Example], classes: Classes) -> lis
     form, longest = classes.format, room_for(tokenizer, classes)
     whole = [prompt_text(tokenizer, example.prompt, form) for example in examples]
     # All at once: the tokenizer takes many texts in parallel.
-    ids = tokenizer(whole, add_special_tokens=False)["input_ids"] if whole else []
+    # Not verbose: what is too long is cut right here.
+    ids = tokenizer(whole, add_special_tokens=False, verbose=False)["input_ids"] if whole else []
     return [
         Prompt(found, 0) if len(found) <= longest else shortened(tokenizer, example, form, longest, len(found))
         for example, found in zip(examples, ids, strict=True)
