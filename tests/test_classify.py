@@ -174,7 +174,7 @@ def test_logits_go_into_cross_entropy_as_they_are(lora: Run, engine: ModuleType,
 
 
 def test_the_first_loss_is_the_mean_over_the_texts_of_the_update_however_it_is_split(in_project: Path) -> None:
-    # Without dropout, the same 16 texts in one batch, and in batches of 5, 5, 5 and 1.
+    # Without dropout, the same 17 texts in one batch, and in batches of 5, 5, 5 and 2.
     more = "\n[model.head]\nlayers = [64]\ndropout = 0.0\n[lora]\nrank = 8\nalpha = 16\n"
     short = ("data.count=24", "stage.learn.epochs=1", 'stage.learn.keep="last"', "data.dev_share=0.3")
     whole = train("classify-whole", *short, "stage.learn.batch_size=17", more=more)

@@ -246,3 +246,14 @@ def test_a_data_set_that_cannot_be_fetched_leaves_nothing_behind(folder: Path, m
         data.main([Path("fetched.toml")], True, [])
     assert not list(Path("data").glob("**/*.parquet"))
     assert not list(Path("data/sets").iterdir())
+
+
+def test_a_folder_of_the_project_that_is_not_there_is_no_data_set_to_fetch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", None)
+    Path("fetched.toml").write_text(CLASSIFY.replace("organisation/sentences", "data/sentences"), encoding="utf-8")
+    with pytest.raises(UserError, match=r'source = "data/sentences": there is no such folder'):
+        data.main([Path("fetched.toml")], True, [])

@@ -105,7 +105,7 @@ def shortened(tokenizer: Any, example: Example, form: Format, longest: int, leng
     """The prompt with as many tokens of its text, from the first on, as there is room for."""
     start, end = example.info["text"]
     text = example.prompt[start:end]
-    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     kept, ids = len(offsets), []
     while length > longest:
         kept -= length - longest

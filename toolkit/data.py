@@ -17,8 +17,7 @@ from toolkit.run_folder import remove_folder, whole_folder, write_whole
 from toolkit.stored import read_json
 from toolkit.studies import build_data, resolve_data
 from toolkit.studies.built import Built
-from toolkit.studies.splits import hub_errors
-from toolkit.studies.tables import HUB_NAME, READERS
+from toolkit.studies.tables import READERS, hub_errors, named_on_hub
 from toolkit.studies.tables import fetched_folder as fetched_set
 
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
@@ -100,7 +99,7 @@ def fetch_base(recipe: Recipe) -> None:
 
 def fetch_set(source: str) -> None:
     """Fetch a data set of the hub, a Parquet file a split; whole or not at all. A file and a folder are left alone."""
-    named = HUB_NAME.fullmatch(source)
+    named = named_on_hub(source)
     if not named or Path(source).exists() or Path(source).suffix.lower() in READERS:
         return
     name, folder = named[1], fetched_set(named[1])

@@ -1,5 +1,6 @@
 """A classifier in; its accuracy measured again, or texts labelled: `python -m toolkit.eval_classification GROUP`."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -15,9 +16,9 @@ from toolkit.errors import UserError, checked_path
 from toolkit.example import Example
 from toolkit.models.files import AGAIN, stored_weights
 from toolkit.probes.classification_texts import given_examples, own_examples, read_labelled, refuse_no_file
-from toolkit.probes.predictions import ENDINGS, count_texts, label_file, refuse_out, text_bar, whole_file
+from toolkit.probes.predictions import ENDINGS, count_texts, label_file, refuse_out, text_bar
 from toolkit.recipe import Classification, Model
-from toolkit.run_folder import RESULTS
+from toolkit.run_folder import RESULTS, whole_file
 from toolkit.stored import read_json
 
 SPLITS = ("test", "validation", "train")
@@ -134,17 +135,14 @@ def classes_of(checkpoint: Checkpoint) -> Classes:
 
 def start(found: list[Asked], base: str | None, engine_name: str | None) -> tuple[list[Model], ModuleType]:
     """How each is to be loaded, and the engine for all. Raises UserError for all that can be known to fail before."""
-    from toolkit.models.opening import prepare
+    from toolkit.models.opening import one_engine, prepare
 
     models = []
     for checkpoint, classes in found:
         model = prepare(checkpoint, base, classes.format)
         changes = {"max_length": classes.max_length, "engine": engine_name or model.engine}
         models.append(model.model_copy(update=changes))
-    engines = {model.engine for model in models}
-    if len(engines) > 1:
-        raise UserError("these checkpoints were trained with different engines; give --engine, or ask them one by one.")
-    name = engines.pop()
+    name = one_engine(models)
     remarks().print(f"loading {name} …")
     from toolkit.models import open_engine
 
@@ -215,8 +213,12 @@ def label_texts(
 
     loaded = open_checkpoint(asked.checkpoint, engine, model, None).loaded
     if out:
-        with whole_file(out) as file:
+        with whole_file(out) as whole:
+            # newline="": as csv wants it, so that line ends within texts stay what they are.
+            file = io.TextIOWrapper(whole, encoding="utf-8", newline="")
             cut = label_file(loaded, engine, path, column, count, file, size, bar=True)
+            # Flushed; it is closed where it was opened.
+            file.detach()
     else:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(newline="")  # type: ignore[union-attr]

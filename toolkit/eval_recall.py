@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -99,16 +99,13 @@ def measure(
     deep: bool = False,
 ) -> list[dict[str, Any]]:
     """One result a checkpoint, with its own examples; the base is loaded once for neighbours that share it."""
-    from toolkit.models.opening import prepare
+    from toolkit.models.opening import one_engine, prepare
 
     asked = [prepare(checkpoint, base, form) for checkpoint in checkpoints]
     if engine_name:
         asked = [model.model_copy(update={"engine": engine_name}) for model in asked]
-    engines: set[Literal["unsloth", "transformers"]] = {model.engine for model in asked}
-    if len(engines) > 1:
-        raise UserError("these checkpoints were trained with different engines; give --engine, or ask them one by one.")
+    name = one_engine(asked)
     console = Console(stderr=True, highlight=False, markup=False)
-    name = engines.pop()
     console.print(f"loading {name} …")
     from toolkit.models import open_engine
 

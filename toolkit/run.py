@@ -150,9 +150,10 @@ def must_run(plan: Planned, console: Console) -> bool:
     refuse_if_changed(plan.run, plan.recipe.model_dump(exclude_none=True), plan.digest)
     refuse_other_base(plan)
     # A damaged metrics.jsonl is said now, and not after the model is loaded.
-    plan.run.rows()
+    rows = plan.run.outcomes
     if plan.run.complete:
-        _ = plan.run.final
+        if not rows:
+            raise UserError(f"{plan.run.path} is finished, but metrics.jsonl holds no reading; --fresh starts it over.")
         # A kill between the last line of run.json and this leaves it behind.
         remove_folder(plan.run.state_folder)
         console.print(f"{plan.label} is finished already (--fresh would start it over).", highlight=False)
@@ -242,8 +243,7 @@ def print_results(planned: list[Planned]) -> None:
     for name in ("run", "nats a digit", "exact", "controls", "bits memorised", "time"):
         table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
     for plan in planned:
-        rows = plan.run.rows("recall")
-        last = rows[-1]
+        last = plan.run.final
         bits = last.get("recall/bits_memorised")
         entropy = plan.built.entropy_bits
         table.add_row(

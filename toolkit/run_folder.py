@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
@@ -112,13 +112,15 @@ class Run:
         return self.info.get("study") == "classify"
 
     @property
-    def final(self) -> dict[str, Any]:
-        """The row that says what came out: the test of a classifier, or else the last reading of recall."""
+    def outcomes(self) -> list[dict[str, Any]]:
+        """The rows of which the last says what came out: a classifier's test, or else the readings of recall."""
         kind, needed = ("test", "test/accuracy") if self.classifies else ("recall", "loss/digit_nats")
-        rows = self.rows(kind, needed=(needed,))
-        if not rows:
-            raise UserError(f"{self.path} is finished, but metrics.jsonl holds no reading; --fresh starts it over.")
-        return rows[-1]
+        return self.rows(kind, needed=(needed,))
+
+    @property
+    def final(self) -> dict[str, Any]:
+        """What came out of a run that has come to its end."""
+        return self.outcomes[-1]
 
     def append_row(self, row: dict[str, Any]) -> None:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -161,12 +163,18 @@ def run_for(name: str, seed: int) -> Run:
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that it is whole or absent, whatever happens meanwhile."""
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    with whole_file(path) as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes its place when the block ends well, and is absent, or as it was, when it does not."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

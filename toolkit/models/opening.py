@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -81,6 +81,14 @@ def stored_precision(base: Path | str) -> str:
     config = read_json(base / "config.json", Config) if isinstance(base, Path) else {}
     # transformers 4 called it torch_dtype.
     return STORED.get(config.get("dtype") or config.get("torch_dtype") or "", "bf16")
+
+
+def one_engine(models: list[Model]) -> Literal["unsloth", "transformers"]:
+    """The engine that all are to be loaded by: Unsloth patches its process, so that two cannot share one."""
+    engines: set[Literal["unsloth", "transformers"]] = {model.engine for model in models}
+    if len(engines) > 1:
+        raise UserError("these checkpoints were trained with different engines; give --engine, or ask them one by one.")
+    return engines.pop()
 
 
 def load_base(engine: ModuleType, base: Path | str, asked: Model, *, full: bool) -> "Loaded":

@@ -54,7 +54,8 @@ def read_classes(
         log_p = log_probabilities(loaded, [prompt.ids for prompt in prompts], batch_size, tick)
         replies = reply(loaded, engine, prompts, batch_size) if with_text and loaded.head is None else None
     rows = []
-    for number, (example, prompt, row) in enumerate(zip(examples, prompts, log_p.tolist(), strict=True)):
+    found = zip(examples, prompts, log_p.tolist(), log_p.exp().tolist(), strict=True)
+    for number, (example, prompt, row, probabilities) in enumerate(found):
         best, own = max(range(len(labels)), key=row.__getitem__), labels.index(example.answer)
         said = None if replies is None else replies[number]
         rows.append(
@@ -70,10 +71,10 @@ def read_classes(
                 "gold": example.answer,
                 "predicted": labels[best],
                 "right": best == own,
-                "p": float(torch.tensor(row[best]).exp()),
-                "p_gold": float(torch.tensor(row[own]).exp()),
+                "p": probabilities[best],
+                "p_gold": probabilities[own],
                 "nats": -row[own],
-                "probabilities": torch.tensor(row).exp().tolist(),
+                "probabilities": probabilities,
                 "cut": prompt.cut,
                 "reply": said,
                 "said": None if said is None else label_said(said, labels),

@@ -16,6 +16,7 @@ from toolkit.metrics.statistics import Mean, t_interval
 from toolkit.models.opening import Opened
 from toolkit.probes.classification import Tick, read_classes, read_rows, results
 from toolkit.probes.recall import Moment
+from toolkit.probes.recall_report import whose
 from toolkit.run_folder import RESULTS, SUMMARY, Run, write_whole
 
 MOST_CLASSES = 40
@@ -160,12 +161,7 @@ def report(
     # As JSON has it, to be held against what is stored.
     now = json.loads(json.dumps(results(rows, labels)))
     return {
-        "checkpoint": checkpoint.label if checkpoint.run else str(checkpoint.weights),
-        # What was kept on the way is none of the group's runs.
-        "group": checkpoint.run.name if checkpoint.run and checkpoint.weights == checkpoint.run.weights else None,
-        "seed": checkpoint.run.seed if checkpoint.run else None,
-        "model": opened.loaded.described,
-        "format": opened.asked.format,
+        **whose(checkpoint, opened),
         "data": data.as_posix() if data else None,
         **now,
         "as_at_the_end_of_the_run": compared(then, now) if then else None,

@@ -6,7 +6,6 @@
 
 import contextlib
 import csv
-import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from toolkit.classes import example_of, prompts_of
 from toolkit.errors import UserError, checked_path
-from toolkit.run_folder import not_written
 from toolkit.studies.labelled import TEXTS, find_column, value_of
 from toolkit.studies.tables import READERS, Problems, read_lines
 
@@ -138,22 +136,3 @@ def label_chunk(
         p = [float(f"{value:.6g}") for value in probabilities]
         rows.append([text, labels[best], p[best], *p])
     return rows, sum(prompt.cut > 0 for prompt in prompts)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """A text file that takes its place when the block ends well, and is absent, or as it was, when it does not."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # newline="": as csv wants it, so that line ends within texts stay what they are.
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise not_written(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

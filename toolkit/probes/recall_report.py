@@ -51,17 +51,24 @@ def report(
         else:
             variants[label] = of_variant([rows[i] for i in chosen])
     return {
+        **whose(checkpoint, opened),
+        "temperature": temperature if samples else None,
+        "samples": samples,
+        "splits": splits,
+        "asked_otherwise": variants,
+        "memory": memory(checkpoint, rows),
+    }
+
+
+def whose(checkpoint: Checkpoint, opened: Opened) -> dict[str, Any]:
+    """Which checkpoint a result is of, and how it was loaded."""
+    return {
         "checkpoint": checkpoint.label if checkpoint.run else str(checkpoint.weights),
         # A kept epoch is none of the group's runs.
         "group": checkpoint.run.name if checkpoint.run and checkpoint.weights == checkpoint.run.weights else None,
         "seed": checkpoint.run.seed if checkpoint.run else None,
         "model": opened.loaded.described,
         "format": opened.asked.format,
-        "temperature": temperature if samples else None,
-        "samples": samples,
-        "splits": splits,
-        "asked_otherwise": variants,
-        "memory": memory(checkpoint, rows),
     }
 
 

@@ -7,14 +7,12 @@ sst2/data/test-00000-of-00001.parquet          test
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from toolkit.errors import PROJECT_FOLDERS, MachineError, UserError, checked_path, nearest
-from toolkit.studies.tables import HUB_NAME, READERS, SHOWN, fetched_folder, first_line
+from toolkit.errors import UserError, checked_path, nearest
+from toolkit.studies.tables import READERS, SHOWN, fetched_folder, hub_errors, named_on_hub
 
 Role = Literal["train", "test", "dev"]
 CALLED: dict[Role, tuple[str, ...]] = {
@@ -76,9 +74,9 @@ def find_tables(source: str) -> list[Table]:
     if path.is_file():
         raise UserError(f'{said} is a file: name its folder, "{path.parent.as_posix()}", and the files of it by'
                         f' train = "{path.name}", test = … (they need not be called train and test).')  # fmt: skip
-    hub = HUB_NAME.fullmatch(source)
+    hub = named_on_hub(source)
     # Where the folder around it is there, it was to be a folder; without network the hub is asked for half a minute.
-    if not hub or path.parent.is_dir() or path.parts[0] in PROJECT_FOLDERS:
+    if not hub or path.parent.is_dir():
         beside = sorted(entry.name for entry in path.parent.iterdir() if entry.is_dir()) if path.parent.is_dir() else []
         near = nearest(path.name, beside)
         hint = f'did you mean "{(path.parent / near).as_posix()}"?' if near else "name one, or organisation/name."
@@ -171,22 +169,6 @@ def refuse_missing_shards(table: Table) -> None:
 
 
 # --- the hub ---
-
-
-@contextmanager
-def hub_errors(name: str) -> Iterator[None]:
-    """What the hub says, as a message."""
-    from datasets.exceptions import DatasetNotFoundError, DatasetsError
-
-    try:
-        yield
-    except DatasetNotFoundError:
-        raise UserError(f'[data] source = "{name}": no folder, and no data set that the hub shows you.') from None
-    except (DatasetsError, ValueError) as error:
-        raise UserError(f'[data] source = "{name}": {first_line(error)}') from None
-    except OSError as error:
-        hint = "Fetch it where there is network, and name its folder."
-        raise MachineError(f"the hub's data set {name} could not be read ({first_line(error)}). {hint}") from None
 
 
 def hub_splits(name: str) -> list[str]:

@@ -12,6 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import date, time
 from decimal import Decimal
 from itertools import chain
@@ -117,8 +118,8 @@ def read_rows(source: str, problems: Problems | None = None) -> Iterator[Row]:
         raise UserError(f'[data] source = "{source}" is a folder; name a file in it ({hint}).')
     beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = nearest(path.name, beside)
-    hub = HUB_NAME.fullmatch(source)
-    if hub and not reader and not near and path.parts[0] not in PROJECT_FOLDERS:
+    hub = named_on_hub(source)
+    if hub and not reader and not near:
         split = hub[2] or "train"
         local = fetched_folder(hub[1]) / f"{split}.parquet"
         rows = read_parquet(local, problems) if local.is_file() else read_hub(hub[1], split, problems)
@@ -334,21 +335,36 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def read_hub(name: str, split: str, problems: Problems) -> Iterator[Row]:
-    from datasets import load_dataset
+def named_on_hub(source: str) -> re.Match[str] | None:
+    """Name and split of what could be a data set of the hub; None for a path into the project's own folders."""
+    return None if source.split("/")[0] in PROJECT_FOLDERS else HUB_NAME.fullmatch(source)
+
+
+@contextmanager
+def hub_errors(name: str, split: str = "") -> Iterator[None]:
+    """What the hub says, as a message. split: of it one table is wanted, and else all of them."""
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
+    what, which = ("file", "the file") if split else ("folder", "its folder")
+    try:
+        yield
+    except DatasetNotFoundError:
+        raise UserError(f'[data] source = "{name}": no {what}, and no data set that the hub shows you.') from None
+    except (DatasetsError, ValueError) as error:
+        source = f"{name}:{split}" if split else name
+        raise UserError(f'[data] source = "{source}": {first_line(error)}') from None
+    except OSError as error:
+        hint = f"Fetch it where there is network, and name {which}."
+        raise MachineError(f"the hub's data set {name} could not be read ({first_line(error)}). {hint}") from None
+
+
+def read_hub(name: str, split: str, problems: Problems) -> Iterator[Row]:
+    from datasets import load_dataset
+
     def records() -> Iterator[Any]:
-        try:
+        with hub_errors(name, split):
             # Never trust_remote_code: a table needs no program.
             yield from load_dataset(name, split=split, streaming=True)
-        except DatasetNotFoundError:
-            raise UserError(f'[data] source = "{name}": no file, and no data set that the hub shows you.') from None
-        except (DatasetsError, ValueError) as error:
-            raise UserError(f'[data] source = "{name}:{split}": {first_line(error)}') from None
-        except OSError as error:
-            hint = "Fetch it where there is network, and name the file."
-            raise MachineError(f"the hub's data set {name} could not be read ({first_line(error)}). {hint}") from None
 
     return as_rows(enumerate(records(), start=1), problems)
 

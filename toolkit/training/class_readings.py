@@ -109,8 +109,7 @@ def keep_if_best(training: Training, stage: str, step: int, value: float, by: st
 def is_over(run: Run, recipe: Recipe, stage: str) -> bool:
     """Whether the last readings of a stage were no better than the best, as often in a row as `patience` says."""
     patience = recipe.classification.patience if recipe.classification else None
-    best = best_so_far(run, stage)
-    if patience is None or best is None:
+    if patience is None or (best := best_so_far(run, stage)) is None:
         return False
     later = [row for row in run.rows("classification") if row["stage"] == stage and row["step"] > best["step"]]
     return len(later) >= patience

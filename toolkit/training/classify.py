@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from torch.nn.utils.rnn import pad_sequence
 from transformers import Trainer, TrainingArguments
 
 from toolkit.models.classifier import Classifier
@@ -19,6 +18,7 @@ from toolkit.recipe import Recipe, Stage
 from toolkit.rendering import pad_token
 from toolkit.seeds import sub_seed
 from toolkit.training import sft
+from toolkit.training.collator import ClassCollator
 from toolkit.training.exposures import Exposures
 from toolkit.training.order import ByLength
 from toolkit.training.rows import Rows
@@ -79,21 +79,3 @@ def classifying(base: type, loaded: Loaded) -> type:
             load_weights(loaded, Path(resume_from_checkpoint))
 
     return ClassifyingTrainer
-
-
-class ClassCollator:
-    """Rows to a batch: padded on the right, with their classes and the numbers of the facts that the batch exposes."""
-
-    def __init__(self, pad_id: int) -> None:
-        self.pad_id = pad_id
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `attention_mask` (rows × tokens), `class` (rows), `facts` (rows × facts, -1 where fewer)."""
-        ids = [torch.tensor(row["input_ids"]) for row in rows]
-        facts = [torch.tensor(row["facts"]) for row in rows]
-        return {
-            "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_id),
-            "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
-            "class": torch.tensor([row["class"] for row in rows]),
-            "facts": pad_sequence(facts, batch_first=True, padding_value=-1),
-        }

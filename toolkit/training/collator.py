@@ -16,11 +16,14 @@ class Collator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask`, `labels` (rows × tokens), `facts` (rows × facts, -1 where there are fewer)."""
+        return {**self.texts(rows), "labels": pad([row["labels"] for row in rows], IGNORED)}
+
+    def texts(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """What every row has."""
         ids = [torch.tensor(row["input_ids"]) for row in rows]
         return {
             "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_id),
             "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
-            "labels": pad([row["labels"] for row in rows], IGNORED),
             "facts": pad([row["facts"] for row in rows], -1),
         }
 
@@ -43,6 +46,14 @@ class PairCollator(Collator):
             "ref_rejected_logps": torch.tensor([row["ref_rejected_logps"] for row in rows]),
             "facts": pad([row["facts"] for row in rows], -1),
         }
+
+
+class ClassCollator(Collator):
+    """Texts to a batch, each with its class instead of labels of its tokens."""
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """As Collator, with `class` (rows) instead of `labels`."""
+        return {**self.texts(rows), "class": torch.tensor([row["class"] for row in rows])}
 
 
 def pad(rows: list[list[int]], value: int) -> torch.Tensor:
