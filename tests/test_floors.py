@@ -16,7 +16,7 @@ FLOORS = [
         "dry_run",
         "dry_run_stages",
         "eval_recall",
-        "eval_classification",
+        "eval_classification", "eval_forgetting",
         "compare",
         "dashboard",
         "ask",

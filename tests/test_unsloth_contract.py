@@ -156,7 +156,12 @@ def test_modes_are_switched_by_functions_of_one_argument() -> None:
 def test_every_environment_variable_that_is_set_is_one_that_unsloth_reads() -> None:
     ours = (ROOT / "toolkit/models/with_unsloth.py").read_text(encoding="utf-8")
     names = set(re.findall(r'"(UNSLOTH_[A-Z_]+)"', ours))
-    assert names == {"UNSLOTH_DISABLE_STATISTICS", "UNSLOTH_COMPILE_LOCATION", "UNSLOTH_ENABLE_FULL_FINETUNING"}
+    assert names == {
+        "UNSLOTH_DISABLE_STATISTICS",
+        "UNSLOTH_COMPILE_LOCATION",
+        "UNSLOTH_ENABLE_FULL_FINETUNING",
+        "UNSLOTH_MIXED_PRECISION",
+    }
     read = "".join(
         source(package, file)
         for package, file in (

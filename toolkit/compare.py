@@ -61,7 +61,7 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
 
     groups, unread = collect(arguments)
 
-    from toolkit.reporting import classifiers, facts
+    from toolkit.reporting import classifiers, facts, forgetting
     from toolkit.reporting.page import page
     from toolkit.reporting.saving import inline, png, svg
     from toolkit.reporting.summary import SAID
@@ -71,8 +71,8 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
     # Both have the same functions.
     kind = classifiers if groups[0].classifies else facts
     folder = REPORTS / (name or report_name([group.name for group in groups]))
-    summary = {"name": folder.name, **kind.summarise(groups, unread)}
-    figures = kind.figures(groups, summary)
+    summary = forgetting.added({"name": folder.name, **kind.summarise(groups, unread)}, groups)
+    figures = (*forgetting.figures(groups, summary), *kind.figures(groups, summary))
     drawn = {file: (caption, figure) for file, caption, figure in figures if figure is not None}
     names = [group.name for group in groups]
     summary["figures"] = [(folder / f"{file}.{ending}").as_posix() for file in drawn for ending in ("png", "svg")]
@@ -83,10 +83,10 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
         write_whole(folder / f"{file}.svg", svg(figure, name=file))
     on_page = [(caption, inline(figure, names, file)) for file, (caption, figure) in drawn.items()]
     command = f"python -m toolkit.compare {shlex.join(arguments)} --name {folder.name}"
-    parts = kind.parts(summary)
+    parts = forgetting.with_sections(kind.parts(summary), summary)
     write_whole(folder / "index.html", page(summary, groups, on_page, parts, command))
     write_whole(folder / "summary.json", text)
-    write_whole(folder / "summary.csv", as_csv(kind.measured(summary)))
+    write_whole(folder / "summary.csv", as_csv((*kind.measured(summary), *forgetting.measured(summary))))
 
     unable = [f"What this design cannot show: {line}." for line in summary["limits"]]
     for line in (*(line for part in SAID for line in summary.get(part, [])), *unable):
@@ -110,7 +110,7 @@ def as_csv(measured: Iterable[tuple[str, str, dict[str, Any]]]) -> str:
     writer.writerow(["group", "measure", "mean", "low", "high", "runs", *more])
     for group, measure, spread in rows:
         keys = ("mean", "low", "high", "n", *more)
-        writer.writerow([group, measure, *(spread[key] for key in keys)])
+        writer.writerow([group, measure, *(spread.get(key) for key in keys)])
     return buffer.getvalue()
 
 

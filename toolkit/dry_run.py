@@ -179,7 +179,10 @@ def show_size(console: Console, recipe: Recipe, shape: Shape | None, classes: in
 
 
 def estimate_memory(shape: Shape, recipe: Recipe, trained: int) -> dict[str, float]:
-    """Bytes by purpose, roughly: weights and optimizer are counted, activations are a rule of thumb."""
+    """Bytes by purpose, roughly: weights and optimizer are counted, activations are a rule of thumb.
+
+    Of training and of readings, which take turns, that one which needs more.
+    """
     # Weights that are trained stay in float32.
     bytes_each = WEIGHT_BYTES[recipe.model.precision] if recipe.lora else 4.0
     projections = shape.layers * sum(a * b for a, b in projection_sizes(shape).values())
@@ -189,12 +192,18 @@ def estimate_memory(shape: Shape, recipe: Recipe, trained: int) -> dict[str, flo
     longest = {"pretrain": stage.block, "classify": recipe.model.max_length}
     tokens = stage.batch_size * longest.get(stage.method, min(recipe.model.max_length, 64))
     layers = 1 if recipe.model.gradient_checkpointing else shape.layers
-    return {
-        "weights": weights,
-        "gradients and optimizer": trained * (4 + OPTIMIZER_BYTES[stage.optimizer] + (4 if recipe.lora else 0)),
+    training = {
         # About 34 bytes a token, layer and hidden unit in 16 bits (Korthikanti 2022), twice that in 32.
         "activations": tokens * layers * shape.hidden * 17 * dense,
         "logits": 0.0 if recipe.model.head else tokens * shape.vocabulary * 8.0,
+    }
+    # Generating a short answer: keys and values of 512 places, which Unsloth makes room for, and logits in two copies.
+    cache = shape.layers * shape.kv_heads * shape.head_size * 2 * dense * 512
+    readings = {"readings": recipe.recall.batch_size * (cache + shape.vocabulary * 8.0 * 20)}
+    return {
+        "weights": weights,
+        "gradients and optimizer": trained * (4 + OPTIMIZER_BYTES[stage.optimizer] + (4 if recipe.lora else 0)),
+        **(readings if not recipe.classifies and sum(readings.values()) > sum(training.values()) else training),
     }
 
 

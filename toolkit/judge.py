@@ -133,9 +133,7 @@ def answers_of(run: Run) -> list[Asked]:
     """
     questions = {example.id: example.prompt for example in read_jsonl(run.path / "examples.jsonl")}
     found = []
-    for path in run.readings():
-        if not path.name.startswith("recall-"):
-            continue
+    for path in run.readings("recall"):
         columns, rows = read_parquet(path, [*NEEDED, "em", "part"])
         if lacking := [name for name in NEEDED if name not in columns.names]:
             raise UserError(f"{path} is no reading of recall: it has no column {lacking[0]}.")

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from toolkit.errors import MachineError, UserError
 from toolkit.models.base import base_digest, check_base
+from toolkit.probes.named import check_named
 from toolkit.recipe import Recipe, read_recipes
 from toolkit.run_folder import (
     CONFUSION,
@@ -35,6 +36,7 @@ from toolkit.training.one_run import Planned, load, run_one
 
 if TYPE_CHECKING:
     from toolkit.models.loaded import Loaded
+    from toolkit.probes.forgetting import Abilities
 
 
 def main(
@@ -107,6 +109,8 @@ def parse_seeds(text: str) -> list[int] | None:
 def plan_runs(path: Path, recipe: Recipe) -> list[Planned]:
     """Every run of a recipe, with its data; raises UserError for all that can be known to fail."""
     base = check_base(recipe)
+    if recipe.forgetting:
+        check_named(recipe.forgetting)
     data = {seed: build_data(recipe, seed, path) for seed in recipe.seeds}
     return [Planned(run_for(recipe.name, seed), recipe, seed, built, base) for seed, built in data.items()]
 
@@ -186,6 +190,7 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
 
     loaded: Loaded | None = None
     loaded_key: Any = None
+    opened: dict[str, Abilities] = {}
     with stop_on_request(console) as stop_asked:
         for plan in todo:
             if stop_asked():
@@ -201,6 +206,7 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
             rows = prepare_rows(loaded.tokenizer, plan.recipe, plan.built, plan.seed)
             check_preferences(plan.recipe, engine)
             check_exams(plan.recipe, plan.built, plan.seed)
+            abilities = abilities_of(plan.recipe, opened)
             with locked(plan.run):
                 remove_leftovers(plan.run)
                 if fresh:
@@ -209,11 +215,23 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
                     # Another process did it while this one was loading.
                     continue
                 check_saved(plan.run, plan.recipe)
-                if not run_one(plan, rows, engine, loaded, console, stop_asked):
+                if not run_one(plan, rows, engine, loaded, console, stop_asked, abilities):
                     again = f"the same command{' without --fresh' if fresh else ''} goes on from there"
                     console.print(f"stopped {plan.label}; what was trained so far is saved, and {again}.")
                     return False
     return True
+
+
+def abilities_of(recipe: Recipe, opened: "dict[str, Abilities]") -> "Abilities | None":
+    """What forgetting is measured by; loaded once for all runs of a call that ask the same."""
+    if recipe.forgetting is None:
+        return None
+    from toolkit.probes.forgetting import open_abilities
+
+    key = recipe.forgetting.model_dump_json()
+    if key not in opened:
+        opened[key] = open_abilities(recipe.forgetting)
+    return opened[key]
 
 
 def start_over(plan: Planned) -> None:

@@ -20,6 +20,10 @@ from toolkit.stored import RunInfo, StoredRecipe, checked, parse_row, read_json
 ROOT = Path("checkpoints")
 IGNORED_ON_CHANGE = ("seeds", "wandb", "judge")
 """What may differ between a recipe and the run that it resumes: it changes no weight and no number."""
+BASELINE, EVALUATION = "baseline_results.json", "evaluation_results.json"
+"""What the base could do, and what became of it."""
+FORGETTING = "forgetting"
+"""The folder of their questions, a file a task, and of their texts."""
 DEEP = "probes/deep.json"
 """What `eval_recall --deep` keeps in a run's folder."""
 JUDGED = "probes/judged.json"
@@ -134,9 +138,9 @@ class Run:
             if step_of_reading(reading) > step:
                 reading.unlink()
 
-    def readings(self) -> list[Path]:
-        """Parquet files of readings, in the order of their steps."""
-        found = (self.path / "probes").glob("[!.]*-*.parquet")
+    def readings(self, kind: str = "[!.]*") -> list[Path]:
+        """Parquet files of readings, all or those of one kind ("recall"), in the order of their steps."""
+        found = (self.path / "probes").glob(f"{kind}-*.parquet")
         # What somebody else put there has no step in its name.
         named = [path for path in found if re.fullmatch(r".*-[0-9]+", path.stem)]
         # A stage without an update, such as an exam of what is all known, has the step of the stage before it.

@@ -115,13 +115,16 @@ def generate(
                 output_logits=True,
                 **sampling,
             )
-            log_p = torch.stack([step.float().log_softmax(-1) for step in output.logits], dim=1)
-            new = output.sequences[:, width:]
+            new, logits = output.sequences[:, width:], output.logits
+            # Its cache of keys and values would stay while the next batch makes one.
+            del output
+            log_p = [step.float().log_softmax(-1).gather(1, new[:, [i]])[:, 0] for i, step in enumerate(logits)]
+            del logits
+            probabilities = torch.stack(log_p, dim=1).exp()
             for row in range(len(batch)):
                 tokens = new[row].tolist()
                 length = tokens.index(end) if end in tokens else len(tokens)
-                kept, said = tokens[:length], tokens[: length + 1]
-                chances = log_p[row, torch.arange(len(said)), said].exp().tolist()
+                kept, chances = tokens[:length], probabilities[row, : length + 1].tolist()
                 text = tokenizer.decode(kept, skip_special_tokens=True)
                 results.append(Generated(text, kept, chances, length < len(tokens)))
     finally:

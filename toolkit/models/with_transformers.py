@@ -1,5 +1,6 @@
 """The engine without Unsloth: transformers and PEFT alone, as a control of the other one."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,11 @@ def preference_trainer_and_config() -> tuple[type, type]:
 
 def config_extras(asked: Model) -> dict[str, Any]:
     return {}
+
+
+def precision_kept(asked: Model) -> contextlib.AbstractContextManager[None]:
+    """While a trainer is built: transformers' own keeps what it is told."""
+    return contextlib.nullcontext()
 
 
 def for_inference(model: Any) -> None:

@@ -4,6 +4,7 @@ The GPU and the CPU backend take different keywords; only what both take is pass
 """
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,10 @@ from toolkit.models.loaded import (  # noqa: E402
 from toolkit.recipe import Lora, Model  # noqa: E402
 
 quiet_libraries()
+# It tells of a tokenizer's file at every save.
+logging.getLogger("transformers.models.llama.modeling_llama").addFilter(
+    lambda record: "added_tokens_decoder" not in record.getMessage()
+)
 
 FastLanguageModel: Any = unsloth.FastLanguageModel
 """Another class on each backend."""
@@ -108,6 +113,23 @@ def config_extras(asked: Model) -> dict[str, Any]:
         "dataset_kwargs": {"skip_prepare_dataset": True},
         "loss_type": "nll",
     }
+
+
+@contextlib.contextmanager
+def precision_kept(asked: Model) -> Iterator[None]:
+    """While a trainer is built: Unsloth's own make bfloat16 of float32 where a GPU has it, unless they read this."""
+    name = "UNSLOTH_MIXED_PRECISION"
+    before = os.environ.get(name)
+    if asked.precision == "fp32":
+        # The one word for which they leave both kinds of autocast off.
+        os.environ[name] = "bfloat16"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
 
 
 def for_inference(model: Any) -> None:

@@ -58,19 +58,22 @@ def read_recall(
 ) -> list[Row]:
     """One row an example, columns as in measures.md 0. Leaves no trace in model, tokenizer and random states.
 
-    `with_text` also generates greedily; the columns of generated text are None otherwise.
+    `with_text` also generates greedily; the columns of generated text are None otherwise, and of examples that are
+    held out to choose by, which is done by their loss.
     """
     rendered = [render(loaded.tokenizer, example, asked.format) for example in examples]
-    texts: list[Generated] = []
+    worded = [i for i, example in enumerate(examples) if with_text and example.split != "validation"]
+    texts: dict[int, Generated] = {}
     with undisturbed(loaded, engine):
         scores = score(loaded, rendered, batch_size)
         foils = score_foils(loaded, asked, examples, batch_size)
-        if with_text:
-            longest = max(len(item.answer_ids) for item in rendered)
-            prompts = [item.prompt_ids for item in rendered]
-            texts = generate(loaded, engine, prompts, longest + EXTRA_TOKENS, batch_size)
+        if worded:
+            longest = max(len(rendered[i].answer_ids) for i in worded)
+            prompts = [rendered[i].prompt_ids for i in worded]
+            said = generate(loaded, engine, prompts, longest + EXTRA_TOKENS, batch_size)
+            texts = dict(zip(worded, said, strict=True))
     return [
-        row_of(moment, example, item, scored, texts[i] if texts else None, foils.get(i))
+        row_of(moment, example, item, scored, texts.get(i), foils.get(i))
         for i, (example, item, scored) in enumerate(zip(examples, rendered, scores, strict=True))
     ]
 
@@ -180,10 +183,10 @@ def summarise(rows: list[Row], entropy_bits: float | None, *, whole_line: bool) 
     """Means over a reading's rows, under the names that metrics.jsonl and W&B use.
 
     Losses are nats a token, averaged over all tokens of their kind; bits are bits an answer, averaged over examples.
-    Names without an ending are of the main part's trained facts. Controls end in `_control`, trained facts asked
-    otherwise in `_paraphrase`, `_reversed` and `_continued` (the text that states one, up to it), trained questions of
-    another part in its name (`_new`), and where facts differ in what the base knew of them, those of a class in its
-    name (`_prior_unknown`).
+    Names without an ending are of the main part's trained facts. Controls end in `_control`, examples held out to
+    choose by in `_validation`, trained facts asked otherwise in `_paraphrase`, `_reversed` and `_continued` (the text
+    that states one, up to it), trained questions of another part in its name (`_new`), and where facts differ in what
+    the base knew of them, those of a class in its name (`_prior_unknown`).
     """
     main, trained, control = main_rows(rows)
     summary: dict[str, float] = {}
@@ -198,6 +201,9 @@ def summarise(rows: list[Row], entropy_bits: float | None, *, whole_line: bool) 
         for part in dict.fromkeys(row["part"] for row in rows)
         if part != main
     }
+    # Answers that are held out to choose by, and never trained.
+    if held_out := [row for row in rows if row["split"] == "validation"]:
+        summary |= {f"{name}_validation": value for name, value in of_split(held_out, whole_line=False).items()}
     classes = dict.fromkeys(row["prior"] for row in trained if row["prior"])
     if len(classes) > 1:
         others |= {f"prior_{name}": [row for row in trained if row["prior"] == name] for name in classes}

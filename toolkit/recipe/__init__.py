@@ -2,6 +2,7 @@
 
 from toolkit.recipe.fields import Classification, Compare, Judge, Recall, Recipe, Wandb
 from toolkit.recipe.files import find_recipe_named
+from toolkit.recipe.forgetting import Forgetting
 from toolkit.recipe.model import Head, Lora, Model, Shape, Tokenizer
 from toolkit.recipe.reading import read_recipe, read_recipes, to_toml
 from toolkit.recipe.stage import Stage
@@ -9,6 +10,7 @@ from toolkit.recipe.stage import Stage
 __all__ = [
     "Classification",
     "Compare",
+    "Forgetting",
     "Head",
     "Judge",
     "Lora",

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from toolkit.recipe.forgetting import Forgetting
 from toolkit.recipe.model import Lora, Model
 from toolkit.recipe.stage import Stage
 from toolkit.recipe.table import NAME_RULE, Every, Table, is_name, refuse
@@ -57,6 +58,7 @@ class Compare(Table):
         "recall/bits_memorised",
         "recall/share_memorised",
         "loss/digit_nats",
+        "loss/answer_nats_validation",
         "test/accuracy",
         "test/macro_f1",
         "test/loss",
@@ -103,6 +105,8 @@ class Recipe(Table):
     """When exact recall is measured."""
     classification: Classification | None = None
     """When a classifier is measured; of a recipe with such a stage only."""
+    forgetting: Forgetting | None = None
+    """What the model could do before, measured before and after; of no recipe that leaves the table out."""
     compare: Compare = Field(default_factory=Compare)
     """What groups are judged by."""
     judge: Judge | None = None
@@ -137,6 +141,12 @@ class Recipe(Table):
                 longest = self.model.max_length
                 problems.append(f"[stage.{name}] block = {stage.block} is over [model] max_length = {longest}")
         problems += self.classifier_problems()
+        if self.forgetting and self.forgetting.stop_if_worse_by is not None:
+            exams = [name for name, stage in self.stage.items() if stage.method == "exam"]
+            problems += [
+                f'[forgetting] stop_if_worse_by: [stage.{name}] method = "exam" is asked in rounds and cannot end early'
+                for name in exams
+            ]
         if self.compare.after is not None and self.compare.after not in self.stage:
             problems.append(f'[compare] after = "{self.compare.after}" is no stage; there are {", ".join(self.stage)}')
         if self.model.shape and self.lora:

@@ -7,14 +7,14 @@ from typing import Any
 from toolkit.metrics.testing import MOST_ALL_PAIRS
 from toolkit.reporting.groups import Group
 from toolkit.reporting.matched import turned
-from toolkit.reporting.verdict import OUTCOMES, are_paired, change
+from toolkit.reporting.verdict import EVERY_OUTCOME, are_paired, change
 
 Summary = dict[str, Any]
 
 
 def examined(groups: list[Group], results: list[dict[str, Any]], primary: str) -> list[str]:
     """Does being examined help? Of each group that is yoked to another one here, by the test of the primary outcome."""
-    said, about = [], OUTCOMES[primary]
+    said, about = [], EVERY_OUTCOME[primary]
     for group in groups:
         for followed in [other for other in groups if other.name in yoked_to(group)]:
             pair = {group.name, followed.name}

@@ -13,6 +13,7 @@ from toolkit.checkpoints import expand, find_runs, runs_in
 from toolkit.errors import UserError
 from toolkit.metrics.information import rule_only_nats
 from toolkit.metrics.statistics import Mean, t_interval
+from toolkit.reporting.forgotten import Forgotten, read_forgotten
 from toolkit.reporting.learning import Learning, end_stage, read_learning
 from toolkit.reporting.tested import Tested, read_tested
 from toolkit.run_folder import Run, changed_keys
@@ -53,6 +54,11 @@ class Group:
     def tested(self) -> list[Tested]:
         """What each classifier said of every text at its test, read when it is asked for."""
         return [read_tested(run, end) for run, end in zip(self.runs, self.tests, strict=True)]
+
+    @cached_property
+    def forgotten(self) -> list[Forgotten]:
+        """What each run could do before training and after it, read when it is asked for."""
+        return [read_forgotten(run) for run in self.runs]
 
     @property
     def info(self) -> dict[str, Any]:

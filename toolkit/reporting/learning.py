@@ -115,7 +115,7 @@ def read_learning(run: Run) -> Learning | None:
     known: dict[str, dict[str, tuple[int, bool, float]]] = {}
     last: list[dict[str, Any]] = []
     others: list[dict[str, Any]] = []
-    paths = {path.name: path for path in run.readings()}
+    paths = {path.name: path for path in run.readings("recall")}
     end = end_of(list(paths), end_stage(run))
     for name, path in paths.items():
         try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from toolkit.reporting.groups import Group, differing_keys, setting
-from toolkit.reporting.verdict import OUTCOMES, Outcome, change
+from toolkit.reporting.verdict import EVERY_OUTCOME, Outcome, change
 
 NEAR = 0.1
 """Bits an answer; a palindrome of 11 digits and a random number of 6 both have log2 10^6."""
@@ -18,7 +18,7 @@ def in_words(groups: list[Group], outcome: str, results: list[dict[str, Any]]) -
     """A sentence for every two groups of as many bits by other rules, and one for each difference they take apart."""
     by_name = {group.name: group for group in groups}
     same = [equally_much(by_name[r["a"]], by_name[r["b"]], r) for r in results if r["p"] is not None]
-    return [*filter(None, same), *taken_apart(groups, OUTCOMES[outcome], results)]
+    return [*filter(None, same), *taken_apart(groups, EVERY_OUTCOME[outcome], results)]
 
 
 def equally_much(a: Group, b: Group, result: dict[str, Any]) -> str | None:

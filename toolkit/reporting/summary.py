@@ -13,6 +13,7 @@ from toolkit.reporting.knowledge import by_position, by_recency, extractable, me
 from toolkit.reporting.learning import Learning
 from toolkit.reporting.verdict import (
     EVERY_OUTCOME,
+    OF_VALIDATION,
     OUTCOMES,
     common_end,
     contrasts,
@@ -34,8 +35,8 @@ COUNTED = {
 """Shares of the examples that a reading read, and where it says how many these were."""
 
 SAID = (
-    "verdict", "mcnemar", "controls", "information", "sensitivity", "examined", "exposures_needed", "later_stages",
-    "stored",
+    "verdict", "mcnemar", "forgotten", "controls", "information", "sensitivity", "examined", "exposures_needed",
+    "later_stages", "stored",
 )  # fmt: skip
 """What is said in words, in this order; of some there is nothing to say, or no such part."""
 
@@ -49,7 +50,11 @@ def summarise(groups: list[Group], unread: list[str]) -> dict[str, Any]:
         notes.append(f"the last readings were taken after different numbers of exposures: {listed}")
     until = common_end(groups)
     primary, disagreement = primary_outcome(groups)
-    outcomes = {name: outcome_summary(groups, name, until) for name in dict.fromkeys([primary, *OUTCOMES])}
+    held_out = [
+        name for name in OF_VALIDATION if any(value is not None for group in groups for value in group.last(name))
+    ]
+    names = dict.fromkeys([primary, *OUTCOMES, *held_out])
+    outcomes = {name: outcome_summary(groups, name, until) for name in names}
     results = outcomes[primary]["contrasts"]
     summaries = [group_summary(group) for group in groups]
     differ, spreads = differing(groups), outcomes[primary]["groups"]

@@ -37,6 +37,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def in_points(value: float) -> str:
+    """Of a change, whose intervals may lie on both sides of 0."""
+    return f"{100 * value:z.1f} points"
+
+
 def by_name(*outcomes: Outcome) -> dict[str, Outcome]:
     return {outcome.name: outcome for outcome in outcomes}
 
@@ -55,7 +60,20 @@ OF_CLASSIFIERS = by_name(
     Outcome("test/macro_f1", "macro F1 on the test texts", percent, ahead="has the higher macro F1"),
     Outcome("test/loss", "loss in nats a test text", "{:.4f}".format, True, LOWER),
 )
-EVERY_OUTCOME = OUTCOMES | OF_CLASSIFIERS
+OF_VALIDATION = by_name(
+    Outcome(
+        "loss/answer_nats_validation",
+        "loss in nats a token of held-out answers at the end",
+        "{:.4f}".format,
+        True,
+        LOWER,
+    )
+)
+"""Of runs that hold examples out to choose by."""
+MEAN_CHANGE = "forgetting/mean_change"
+OF_FORGETTING = by_name(Outcome(MEAN_CHANGE, "mean change over tasks", in_points, ahead="forgot less"))
+"""Of runs of both kinds, where forgetting was measured; never primary."""
+EVERY_OUTCOME = OUTCOMES | OF_VALIDATION | OF_CLASSIFIERS | OF_FORGETTING
 
 
 def primary_outcome(groups: list[Group]) -> tuple[str, str | None]:
@@ -74,7 +92,7 @@ def primary_outcome(groups: list[Group]) -> tuple[str, str | None]:
 def declared_by(group: Group) -> str:
     compare = group.runs[0].recipe.get("compare", {})
     name = compare.get("primary") if isinstance(compare, dict) else None
-    known = OF_CLASSIFIERS if group.classifies else OUTCOMES
+    known = OF_CLASSIFIERS if group.classifies else OUTCOMES | OF_VALIDATION
     return name if name in known else next(iter(known))
 
 

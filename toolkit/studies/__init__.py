@@ -11,7 +11,7 @@ from toolkit.errors import UserError, nearest
 from toolkit.recipe import Recipe
 from toolkit.recipe.complaints import complain
 from toolkit.seeds import sub_seed
-from toolkit.studies import classify, facts, lines, names, news, phone
+from toolkit.studies import chinese, classify, facts, lines, names, news, phone
 from toolkit.studies.built import Built
 
 STUDIES: dict[str, Callable[..., Built]] = {
@@ -21,6 +21,7 @@ STUDIES: dict[str, Callable[..., Built]] = {
     "news": news.build,
     "lines": lines.build,
     "classify": classify.build,
+    "chinese": chinese.build,
 }
 
 

@@ -81,7 +81,9 @@ class StageCallback(TrainerCallback):
     saving: Every
     exposures: Exposures
     is_over: Callable[[], bool] = lambda: False
-    """Whether the last reading says that more training does not help."""
+    """Whether the last readings say that training is to end."""
+    after_epoch: Callable[[int, float], None] = lambda step, epoch: None
+    """What else is measured at (step, epoch), the end of an epoch that is not the stage's last."""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         last = state.global_step >= state.max_steps
@@ -104,7 +106,9 @@ class StageCallback(TrainerCallback):
         last = state.global_step >= state.max_steps
         if last or self.reading.due_after_epoch(epoch):
             self.read(state.global_step, float(epoch), last)
-            control.should_training_stop = control.should_training_stop or self.is_over()
+        if not last:
+            self.after_epoch(state.global_step, float(epoch))
+        control.should_training_stop = control.should_training_stop or self.is_over()
         self.keep_epoch(epoch)
         if self.saving.due_after_epoch(epoch) or self.saving.due_after_step(state.global_step):
             control.should_save = True

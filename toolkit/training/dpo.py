@@ -72,7 +72,8 @@ def make_trainer(
         precompute_ref_log_probs=True,
     )
     collator = PairCollator(pad_token(loaded.tokenizer))
-    trainer = built(counting(referencing(base_trainer), exposures), loaded, config, rows, collator, callback)
+    with engine.precision_kept(recipe.model):
+        trainer = built(counting(referencing(base_trainer), exposures), loaded, config, rows, collator, callback)
     if "ref" in getattr(loaded.model, "peft_config", {}):
         # TRL's copy of the adapter: the rows have the reference already, and a checkpoint with it in a folder of its
         # own is gone on from without the adapter that was trained.

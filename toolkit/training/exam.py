@@ -23,6 +23,7 @@ from toolkit.seeds import sub_seed
 from toolkit.stored import read_json
 from toolkit.training import sft
 from toolkit.training.callback import Every, logged
+from toolkit.training.forgetting import forgetting_after_epoch
 from toolkit.training.ledger import read_ledger, write_ledger, yoke
 from toolkit.training.readings import Training, keep_row, keep_weights, take_reading
 from toolkit.training.rows import Rows, stage_examples
@@ -72,6 +73,8 @@ def train_exam(training: Training, name: str, stage: Stage, rows: Rows) -> bool:
         elif fed and due:
             # Without an update there is nothing new to read.
             take_reading(training, name, exam.updates, float(done), with_text=False)
+        if done < stage.epochs and fed:
+            forgetting_after_epoch(training, name, exam.updates, float(done))
         keep_weights(training, name, stage, done)
         if done < stage.epochs and (saving.steps is not None or saving.due_after_epoch(done) or training.stop_asked()):
             save(training, name, exam)

@@ -6,7 +6,18 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "wandb", "unsloth_zoo")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "datasets",
+    "bitsandbytes",
+    "wandb",
+    "lm-eval",
+    "unsloth_zoo",
+)
 
 
 def versions() -> dict[str, str]:

@@ -22,6 +22,7 @@ from toolkit.studies.built import Built
 
 if TYPE_CHECKING:
     from toolkit.models.loaded import Loaded
+    from toolkit.probes.forgetting import Abilities
     from toolkit.tracking import Tracker
     from toolkit.training.rows import Rows
 
@@ -73,11 +74,16 @@ def run_one(
     loaded: "Loaded",
     console: Console,
     stop_asked: Callable[[], bool],
+    abilities: "Abilities | None" = None,
 ) -> bool:
-    """One run, from its folder to its final weights; False where the user stopped it."""
+    """One run, from its folder to its final weights; False where the user stopped it.
+
+    abilities: what forgetting is measured by, where the recipe asks for it.
+    """
     from toolkit import tracking
     from toolkit.models.classifier import add_classes
     from toolkit.models.loaded import remove_adapter
+    from toolkit.models.reference import reference_of
     from toolkit.training.machine import reset_peak_memory
     from toolkit.training.progress import RunProgress
     from toolkit.training.readings import Training
@@ -92,9 +98,11 @@ def run_one(
         engine.add_lora(loaded, recipe.lora, recipe.model, sub_seed(plan.seed, "lora"))
     if recipe.classifies:
         add_classes(loaded, classes_of(recipe, plan.built), sub_seed(plan.seed, "head"))
+    # Now the weights are still the base's.
+    reference = reference_of(loaded) if abilities else None
     open_folder(plan, loaded, engine)
     updates = {name: updates_an_epoch(len(rows[name]), stage) * stage.epochs for name, stage in recipe.stage.items()}
-    step = resume_step(run, recipe, updates)
+    step = resume_step(run, recipe)
     run.keep_rows_until(step)
     if run.info["resumed"]:
         say(run, console, f"{run.label} goes on at step {step}")
@@ -113,6 +121,7 @@ def run_one(
     try:
         with RunProgress(console, plan.label, sum(updates.values()), epochs) as progress:
             training = Training(run, recipe, plan.seed, plan.built, engine, loaded, progress, tracker.log, stop_asked)
+            training.abilities, training.reference = abilities, reference
             finished = train(training, rows)
     except MemoryError as error:
         raise out_of_memory(run) from error
@@ -203,6 +212,7 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
 
 def close_run(plan: Planned, started: float, tracker: "Tracker") -> None:
     from toolkit.probes.classification_report import write_test_results
+    from toolkit.training.forgetting import keep_forgetting
     from toolkit.training.machine import peak_memory_gb
 
     run = plan.run
@@ -213,7 +223,11 @@ def close_run(plan: Planned, started: float, tracker: "Tracker") -> None:
         raise RuntimeError(f"{run.label}: its last reading is of step {final['step']}, and not of its last update.")
     if plan.recipe.classifies:
         write_test_results(run, final)
-    tracker.finish(final, run.readings()[-1], run.path / "examples.jsonl", ok=True)
+    if plan.recipe.forgetting:
+        keep_forgetting(run)
+    tracker.finish(
+        final, run.readings("test" if run.classifies else "recall")[-1], run.path / "examples.jsonl", ok=True
+    )
     run.update_info(
         state="complete",
         finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),

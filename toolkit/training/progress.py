@@ -53,6 +53,10 @@ class RunProgress:
             self.lines_said += 1
             self.console.print(f"{self.label}  {self.said()}  {loss}")
 
+    def measuring(self, what: str, done: int, total: int) -> None:
+        """What is asked between updates, and how much of it is done; shown where there is a terminal."""
+        self.bar.update(self.task, said=f"{what} {done:,}/{total:,}")
+
     def show(self, step: int) -> None:
         self.bar.update(self.task, completed=step, said=self.said())
 

@@ -8,7 +8,9 @@ from types import ModuleType
 from typing import Any
 
 from toolkit.example import Example, main_part
-from toolkit.models.loaded import Loaded, save_weights
+from toolkit.models.loaded import Loaded, load_weights, save_weights
+from toolkit.models.reference import Reference
+from toolkit.probes.forgetting import Abilities, Read
 from toolkit.probes.prior import Class, classes_of, read_prior, write_prior
 from toolkit.probes.recall import Moment, read_recall, summarise, write_reading
 from toolkit.recipe import Recipe, Stage
@@ -18,6 +20,8 @@ from toolkit.seeds import sub_seed
 from toolkit.studies.built import Built
 from toolkit.training.exposures import Exposures
 from toolkit.training.progress import RunProgress
+
+VALIDATION_LOSS = "loss/answer_nats_validation"
 
 
 @dataclass
@@ -44,6 +48,12 @@ class Training:
     epoch: float = 0.0
     prior: dict[str, Class] | None = None
     """What the base knew of each fact, read once."""
+    abilities: Abilities | None = None
+    """What forgetting is measured by, where it is."""
+    reference: Reference | None = None
+    """The base's own weights, to measure the distance from it."""
+    base: Read | None = None
+    """What the base could do, read once."""
 
     def __post_init__(self) -> None:
         trained = [example for example in self.built.examples if example.split == "train"]
@@ -83,9 +93,16 @@ def moment(training: Training, stage: str, step: int, epoch: float) -> Moment:
 
 
 def take_reading(
-    training: Training, stage: str, step: int, epoch: float, *, with_text: bool, before_training: bool = False
+    training: Training,
+    stage: str,
+    step: int,
+    epoch: float,
+    *,
+    with_text: bool,
+    before_training: bool = False,
+    more: dict[str, float] | None = None,
 ) -> None:
-    """Measure recall now: a Parquet file of rows, and their summary in metrics.jsonl."""
+    """Measure recall now: a Parquet file of rows, and their summary in metrics.jsonl, with `more` values."""
     recipe, run = training.recipe, training.run
     now = moment(training, stage, step, epoch)
     started = time.perf_counter()
@@ -110,14 +127,15 @@ def take_reading(
     whole_line = any(entry.loss_on == "all" and entry.method == "sft" for entry in recipe.stage.values())
     summary = summarise(rows, training.built.entropy_bits, whole_line=whole_line)
     seconds = {"seconds/reading": round(time.perf_counter() - started, 4)}
-    keep_row(training, "recall", stage, step, epoch, summary | seconds)
+    keep_row(training, "recall", stage, step, epoch, summary | (more or {}) | seconds)
     training.progress.reading(now.step, now.epoch, summary)
 
 
 def read_examples(built: Built, sample: int | None, seed: int, *, everything: bool) -> list[Example]:
     """What readings measure: trained and controls, all or a sample of each that is the same at every reading.
 
-    Of several parts a sample of each, by place: of a name with two numbers, in parts of one order, both or none.
+    Of several parts a sample of each, by place: of a name with two numbers, in parts of one order, both or none. What
+    is held out to choose by (validation) is always read whole.
     everything: the other questions for these facts too (paraphrases, reversed), which the first and last readings ask.
     """
     chosen: list[Example] = []
@@ -131,6 +149,7 @@ def read_examples(built: Built, sample: int | None, seed: int, *, everything: bo
         drawn = random.Random(sub_seed(seed, "sampling")).sample(examples, size)
         chosen += examples if size == len(examples) else drawn
     facts = {example.fact for example in chosen}
+    chosen += [example for example in built.examples if example.split == "validation"]
     if everything:
         chosen += [example for example in built.examples if example.split == "test" and example.fact in facts]
     return chosen
@@ -142,12 +161,7 @@ def keep_weights(training: Training, name: str, stage: Stage, epoch: int) -> Non
         return
     folder = training.run.path / "stages" / name / f"epoch-{epoch:03d}"
     if stage.keep == "best":
-        readings = [
-            row
-            for row in training.run.rows("recall")
-            # Weights are kept at the ends of epochs, so only readings taken there count.
-            if row["stage"] == name and row["step"] > training.step and row["epoch"] == round(row["epoch"])
-        ]
+        readings = readings_of_epochs(training, name)
         if not readings or readings[-1]["epoch"] != training.epoch + epoch or best(readings) is not readings[-1]:
             return
     with whole_folder(folder) as temporary:
@@ -158,6 +172,35 @@ def keep_weights(training: Training, name: str, stage: Stage, epoch: int) -> Non
                 remove_folder(older)
 
 
+def readings_of_epochs(training: Training, name: str) -> list[dict[str, Any]]:
+    """The readings of a stage at the ends of its epochs: weights are kept there."""
+    return [
+        row
+        for row in training.run.rows("recall")
+        if row["stage"] == name
+        and row["step"] > training.step
+        and row["epoch"] == round(row["epoch"])
+        # What is read once more after the best weights were put back.
+        and "best_step" not in row
+    ]
+
+
+def put_best_back(training: Training, name: str, stage: Stage) -> dict[str, Any] | None:
+    """Where examples are held out to choose by, and `keep` says best: the best reading's weights become the present
+    ones. Returns that reading; None where the last one is the best, or nothing is chosen."""
+    validates = any(example.split == "validation" for example in training.built.examples)
+    readings = readings_of_epochs(training, name) if stage.keep == "best" and validates else []
+    if not readings or best(readings) is readings[-1]:
+        return None
+    found = best(readings)
+    epoch = round(found["epoch"] - training.epoch)
+    load_weights(training.loaded, training.run.path / "stages" / name / f"epoch-{epoch:03d}")
+    return found
+
+
 def best(readings: list[dict[str, Any]]) -> dict[str, Any]:
-    """The reading with the highest exact recall; among equals the lowest loss a digit, then the earliest."""
+    """The reading with the lowest loss on the validation examples, or else with the highest exact recall, and among
+    equals the lowest loss a digit; then the earliest."""
+    if all(VALIDATION_LOSS in row for row in readings):
+        return min(readings, key=lambda row: (row[VALIDATION_LOSS], row["step"]))
     return max(readings, key=lambda row: (row["recall/exact"], -row["loss/digit_nats"], -row["step"]))

@@ -58,25 +58,21 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
-def resume_step(run: Run, recipe: Recipe, updates: dict[str, int]) -> int:
-    """The step that a run goes on from: its rows after that step are of work that will be done again.
-
-    updates: of each stage, as planned. Steps count through all stages.
-    """
+def resume_step(run: Run, recipe: Recipe) -> int:
+    """The step that a run goes on from: its rows after that step are of work that will be done again. Steps count
+    through all stages."""
     step = 0
     for name, stage in recipe.stage.items():
         if not (run.state_folder / name / "after" / MARKER).is_file():
             checkpoint = latest_checkpoint(run.state_folder / name / "checkpoints")
             return step + (updates_at(checkpoint) if checkpoint else 0)
-        step += updates_done(run, name, stage, updates[name])
+        step += updates_done(run, name, stage)
     return step
 
 
-def updates_done(run: Run, name: str, stage: Stage, planned: int) -> int:
-    """Updates of a stage that is done; of an exam, and of a classifier that may end early, they are known only then."""
-    if stage.method == "exam":
-        return updates_in(run, name)
-    return sum(row["stage"] == name for row in run.rows("train")) if stage.method == "classify" else planned
+def updates_done(run: Run, name: str, stage: Stage) -> int:
+    """Updates of a stage that is done; of an exam, and of a stage that may end early, they are known only then."""
+    return updates_in(run, name) if stage.method == "exam" else sum(row["stage"] == name for row in run.rows("train"))
 
 
 def updates_at(checkpoint: Path) -> int:

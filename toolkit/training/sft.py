@@ -92,7 +92,8 @@ def make_trainer(
         **arguments(recipe, stage, seed, len(rows), folder),
         **engine.config_extras(recipe.model),
     )
-    return built(trainer_class, loaded, config, rows, Collator(pad_token(loaded.tokenizer)), callback)
+    with engine.precision_kept(recipe.model):
+        return built(trainer_class, loaded, config, rows, Collator(pad_token(loaded.tokenizer)), callback)
 
 
 def built(trainer_class: type, loaded: Loaded, config: Any, rows: Rows, collator: Any, callback: Any) -> Any:

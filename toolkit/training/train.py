@@ -12,8 +12,9 @@ from toolkit.stored import read_json
 from toolkit.training import classify, dpo, exam, sft
 from toolkit.training.callback import Every, StageCallback
 from toolkit.training.class_readings import finish_classifier, is_over, take_class_reading
-from toolkit.training.readings import Training, keep_row, keep_weights, take_reading
-from toolkit.training.rows import Rows, stage_examples, updates_an_epoch
+from toolkit.training.forgetting import forgetting_after_epoch, is_worse, measure_base, take_forgetting
+from toolkit.training.readings import Training, keep_row, keep_weights, put_best_back, take_reading
+from toolkit.training.rows import Rows, stage_examples
 from toolkit.training.saved import MARKER, latest_checkpoint, updates_done
 from toolkit.training.used import forward_of, note_what_is_used, restore_forward
 
@@ -23,6 +24,7 @@ def train(training: Training, rows: dict[str, Rows]) -> bool:
     run, recipe = training.run, training.recipe
     if not run.rows("classification" if recipe.classifies else "recall"):
         read_before_training(training)
+    measure_base(training)
     for name, stage in recipe.stage.items():
         after = run.state_folder / name / "after"
         if (after / MARKER).is_file():
@@ -32,19 +34,58 @@ def train(training: Training, rows: dict[str, Rows]) -> bool:
             method = exam.train_exam if stage.method == "exam" else train_stage
             if not method(training, name, stage, rows[name]):
                 return False
-            if stage.method == "classify":
-                finish_classifier(training, name, stage, last=name == list(recipe.stage)[-1])
+            finish_stage(training, name, stage)
             with whole_folder(after) as folder:
                 save_weights(training.loaded, folder)
                 training.exposures.save(folder)
                 (folder / MARKER).touch()
             remove_folder(run.state_folder / name / "checkpoints")
-        training.step += updates_done(run, name, stage, updates_an_epoch(len(rows[name]), stage) * stage.epochs)
+        training.step += updates_done(run, name, stage)
         training.epoch += stage.epochs
+        if is_worse(run, recipe, name):
+            break
     final = run.path / ("adapter" if recipe.lora else "model")
     with whole_folder(final) as folder:
         save_weights(training.loaded, folder)
     return True
+
+
+def finish_stage(training: Training, name: str, stage: Stage) -> None:
+    """After a stage's last update: its best weights where those are wanted, and what is read of those it ends with.
+
+    A run that was killed in here finds the rows of what was read already, and reads only the rest.
+    """
+    run, done = training.run, updates_done(training.run, name, stage)
+    worse, is_last = is_worse(run, training.recipe, name), name == list(training.recipe.stage)[-1]
+    trained = [row["epoch"] - training.epoch for row in run.rows("train") if row["stage"] == name]
+    epoch = float(stage.epochs) if stage.method == "exam" or not trained else trained[-1]
+    early, more = epoch < stage.epochs, {}
+    if stage.method == "classify":
+        if run.rows("classification")[-1]["step"] < training.step + done:
+            take_class_reading(training, name, stage, done, epoch)
+        finish_classifier(training, name, stage, last=is_last or worse is not None)
+    else:
+        best = put_best_back(training, name, stage)
+        more = {"best_step": best["step"]} if best else {}
+        final = run.rows("recall")[-1]
+        # The last reading of a stage has generated text too.
+        if (best and "best_step" not in final) or (early and "recall/strict" not in final):
+            take_reading(training, name, done, epoch, with_text=True, more=more)
+    taken = [row for row in run.rows("forgetting") if (row["stage"], row["step"]) == (name, training.step + done)]
+    if not taken or (more and "best_step" not in taken[-1]):
+        take_forgetting(training, name, done, epoch, more)
+    if worse and (early or not is_last):
+        say_worse(training, worse)
+
+
+def say_worse(training: Training, task: str) -> None:
+    """Why training ended before its recipe's last epoch."""
+    how = training.recipe.forgetting
+    assert how is not None
+    assert how.stop_if_worse_by is not None
+    said = f"training ended: {task} fell by more than {100 * how.stop_if_worse_by:g} points (stop_if_worse_by)"
+    training.run.update_info(ended_early=said)
+    training.run.log(said)
 
 
 def read_before_training(training: Training) -> None:
@@ -71,7 +112,7 @@ def train_stage(training: Training, name: str, stage: Stage, rows: Rows) -> bool
     checkpoint = latest_checkpoint(folder)
     if checkpoint:
         training.exposures.load(checkpoint)
-    if checkpoint and is_over(run, training.recipe, name):
+    if checkpoint and has_ended(training, name):
         # Killed after the reading that ended the stage, and before that was noted.
         load_weights(training.loaded, checkpoint)
         return True
@@ -84,7 +125,8 @@ def train_stage(training: Training, name: str, stage: Stage, rows: Rows) -> bool
         reading=Every.parse(every),
         saving=Every.parse(stage.save),
         exposures=training.exposures,
-        is_over=lambda: is_over(run, training.recipe, name),
+        is_over=lambda: has_ended(training, name),
+        after_epoch=lambda step, epoch: forgetting_after_epoch(training, name, step, epoch),
     )
     own_forward = forward_of(training.loaded.model)
     with dpo.dropout_kept(training.loaded.model):
@@ -95,6 +137,12 @@ def train_stage(training: Training, name: str, stage: Stage, rows: Rows) -> bool
     finished = trainer.state.global_step >= trainer.state.max_steps or callback.is_over()
     restore_forward(training.loaded.model, own_forward)
     return finished
+
+
+def has_ended(training: Training, name: str) -> bool:
+    """Whether the last readings say that the stage is to end before its last epoch."""
+    run, recipe = training.run, training.recipe
+    return is_over(run, recipe, name) or is_worse(run, recipe, name) is not None
 
 
 def trainer_for(training: Training, name: str, stage: Stage, rows: Rows, folder: Path, callback: StageCallback) -> Any:

@@ -1,0 +1,258 @@
+"""What a base could do, and what became of it: `python -m toolkit.eval_forgetting CHECKPOINT... --tasks mmlu`."""
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+from rich.console import Console
+
+from toolkit.checkpoints import Checkpoint, find_checkpoints
+from toolkit.errors import UserError
+from toolkit.models.base import find_base, is_hub_name
+from toolkit.models.files import holds_adapter
+from toolkit.probes.named import check_named
+from toolkit.recipe import Forgetting, Model
+from toolkit.run_folder import FORGETTING, locked
+
+if TYPE_CHECKING:
+    from toolkit.models.opening import Opened
+    from toolkit.probes.forgetting import Abilities, Read, Tell
+
+LONGEST = 2048
+"""Tokens of a prompt, where no run says more or less: questions with five examples fit."""
+OUT = Path("reports")
+
+
+def main(
+    checkpoints: Annotated[
+        list[str], typer.Argument(help="Bases (hub names, folders), runs, groups, kept epochs or PEFT folders; globs.")
+    ],
+    tasks: Annotated[
+        str, typer.Option(metavar="NAME,…", help="lm-eval's tasks, or folders of task files (default: the run's own).")
+    ] = "",
+    text: Annotated[str, typer.Option(metavar="FILE,…", help="Held-out texts: bits a byte, and KL to the base.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many questions of each subject.")] = None,
+    few_shot: Annotated[int | None, typer.Option(min=0, help="Examples before each question.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Questions a forward pass.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=8, help=f"Longest prompt in tokens (default: the run's, or {LONGEST}).")
+    ] = None,
+    noise_floor: Annotated[bool, typer.Option(help="Measure the base twice, in batches of two sizes.")] = True,
+    task_code: Annotated[bool, typer.Option("--task-code", help="Let code beside task files run.")] = False,
+    base: Annotated[str | None, typer.Option(help="The base of a folder that no run made.")] = None,
+    format: Annotated[str | None, typer.Option(help="plain or chat (default: the run's, or plain).")] = None,
+    engine: Annotated[str | None, typer.Option(help="unsloth or transformers (default: the run's).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results of what is no run's final weights.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
+) -> None:
+    """Ask a base and what was trained from it the same questions, and say what was forgotten, item by item.
+
+    A run's results lie in its folder (baseline_results.json, evaluation_results.json, forgetting/), where compare
+    finds them; those of anything else in reports/. What was measured of a base is kept in data/forgetting/.
+
+    \b
+    python -m toolkit.eval_forgetting checkpoints/GroupA --tasks mmlu,gsm8k --limit 50
+    python -m toolkit.eval_forgetting Qwen/Qwen3-1.7B --tasks ceval-valid,cmmlu
+    python -m toolkit.eval_forgetting some/adapter --base Qwen/Qwen3-1.7B --text held_out.txt
+    """
+    if format not in (None, "plain", "chat"):
+        raise UserError(f"--format {format}: plain or chat is expected.")
+    if engine not in (None, "unsloth", "transformers"):
+        raise UserError(f"--engine {engine}: unsloth or transformers is expected.")
+    said = {"limit": limit, "few_shot": few_shot, "batch_size": batch_size, "noise_floor": noise_floor,
+            "task_code": task_code or None}  # fmt: skip
+    named = {"tasks": parts(tasks), "text": parts(text)}
+    targets = [target for argument in checkpoints for target in targets_of(argument, base)]
+    asked = [asked_of(target, named, said) for target in targets]
+    for how in asked:
+        check_named(how)
+    changes = {"format": format, "engine": engine, "max_length": max_length}
+    results = measure(targets, asked, {key: value for key, value in changes.items() if value is not None}, out)
+    if as_json:
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+        return
+    from toolkit.probes.forgetting_results import print_results
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        # A pipe has no width; 80 columns would cut the table.
+        console.width = 160
+    print_results(results, console)
+
+
+class Target(NamedTuple):
+    """Weights that are asked, and the base that they are compared with."""
+
+    label: str
+    checkpoint: Checkpoint | None
+    """None for a base by its hub name."""
+    base: str | None
+    """What a whole model is compared with; None where it is a base itself. An adapter's base is its own."""
+
+
+def parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def targets_of(argument: str, base: str | None) -> list[Target]:
+    """What an argument names: a base, or checkpoints. Raises UserError where it is neither."""
+    if is_hub_name(argument) and not Path(argument).is_dir():
+        return [Target(argument, None, None)]
+    found = []
+    for checkpoint in find_checkpoints([argument]):
+        own = checkpoint.run.recipe.get("model", {}).get("base") if checkpoint.run else None
+        found.append(Target(checkpoint.label, checkpoint, base or own))
+    return found
+
+
+def asked_of(target: Target, named: dict[str, list[str]], said: dict[str, Any]) -> Forgetting:
+    """What is asked: what the command line says, and else what the run's recipe says."""
+    run = target.checkpoint.run if target.checkpoint else None
+    stored = run.recipe.get("forgetting") if run else None
+    if not any(named.values()):
+        if not isinstance(stored, dict):
+            raise UserError(
+                f"{target.label}: say what to ask: --tasks mmlu,gsm8k (or a folder of task files), --text held_out.txt."
+            )
+        named = {key: list(stored.get(key, ())) for key in ("tasks", "text")}
+        kept = {key: stored[key] for key in ("limit", "few_shot", "batch_size", "task_code") if key in stored}
+        said = kept | {key: value for key, value in said.items() if value is not None}
+    values = {key: value for key, value in said.items() if value is not None}
+    try:
+        return Forgetting.model_validate(named | values)
+    except ValueError as error:
+        from pydantic import ValidationError
+
+        if not isinstance(error, ValidationError):
+            raise
+        first = error.errors()[0]
+        raise UserError(f"{target.label}: {first['msg'].removeprefix('Value error, ')}.") from None
+
+
+def measure(
+    targets: list[Target], asked: list[Forgetting], changes: dict[str, Any], out: Path | None
+) -> list[dict[str, Any]]:
+    """One result a target; a base is loaded once for neighbours that share it."""
+    from toolkit.models.opening import one_engine
+
+    models = [model_of(target, changes) for target in targets]
+    name = one_engine(models)
+    console = Console(stderr=True, highlight=False, markup=False)
+    console.print(f"loading {name} …")
+    from toolkit.models import open_engine
+
+    engine = open_engine(name)
+    from toolkit.probes.forgetting import open_abilities
+
+    loaded: dict[str, Abilities] = {}
+    opened, results = None, []
+    with progress(console) as tell:
+        for target, how, model in zip(targets, asked, models, strict=True):
+            key = how.model_dump_json()
+            loaded[key] = loaded.get(key) or open_abilities(how)
+            opened, read = read_target(target, engine, model, loaded[key], opened, tell)
+            results.append(keep(target, how, opened, read, out))
+    return results
+
+
+def model_of(target: Target, changes: dict[str, Any]) -> Model:
+    """How a target is to be loaded. Raises UserError for all that can be known to fail."""
+    from toolkit.models.opening import prepare, stored_precision
+
+    if target.checkpoint is None:
+        known = find_base(target.label)
+        model = Model(base=target.label, precision=stored_precision(known), max_length=LONGEST)  # pyright: ignore[reportArgumentType]
+        return model.model_copy(update=changes)
+    adapter = holds_adapter(target.checkpoint.weights)
+    model = prepare(target.checkpoint, target.base if adapter and not target.checkpoint.run else None, None)
+    if target.base and not adapter:
+        find_base(target.base)
+    longest = {} if target.checkpoint.run else {"max_length": LONGEST}
+    return model.model_copy(update=longest | changes)
+
+
+def read_target(
+    target: Target, engine: ModuleType, model: Model, abilities: "Abilities", opened: "Opened | None", tell: "Tell"
+) -> "tuple[Opened, Read]":
+    """The base's rows, and those of what was trained from it."""
+    from toolkit.models.loaded import free_memory
+    from toolkit.models.opening import Opened, load_base, open_checkpoint
+    from toolkit.models.reference import reference_of
+    from toolkit.probes.forgetting import Read, read_abilities, read_base
+
+    when, checkpoint = moment_of(target), target.checkpoint
+    if checkpoint and holds_adapter(checkpoint.weights):
+        opened = open_checkpoint(checkpoint, engine, model, opened)
+        loaded = opened.loaded
+        reference = reference_of(loaded)
+        base = read_base(loaded, engine, model, abilities, reference, when, tell)
+    else:
+        opened = None
+        free_memory()
+        # Of what was trained whole, weights stay in float32: its base is loaded in the same way.
+        source = target.base or (str(checkpoint.weights) if checkpoint else target.label)
+        loaded = load_base(engine, find_base(source), model.model_copy(update={"base": source}), full=bool(checkpoint))
+        loaded.model.eval()
+        opened = Opened(loaded, model)
+        reference = reference_of(loaded)
+        base = read_base(loaded, engine, model, abilities, reference, when, tell)
+        if checkpoint is None or target.base is None:
+            return opened, base
+        del loaded
+        opened = None
+        free_memory()
+        opened = open_checkpoint(checkpoint, engine, model, None)
+    after = read_abilities(opened.loaded, engine, model, abilities, reference, when, tell)
+    return opened, Read(base.items + after.items, base.windows + after.windows)
+
+
+def moment_of(target: Target) -> Any:
+    """When the weights are from, as the columns of a reading say it."""
+    from toolkit.probes.recall import Moment
+
+    run = target.checkpoint.run if target.checkpoint else None
+    if run is None or target.checkpoint is None or target.checkpoint.weights != run.weights:
+        return Moment(target.label, run.seed if run else 0, "", 0, 0.0, {}, {})
+    final = run.final
+    return Moment(run.name, run.seed, final.get("stage") or "", final["step"], final.get("epoch") or 0.0, {}, {})
+
+
+def keep(target: Target, how: Forgetting, opened: "Opened", read: "Read", out: Path | None) -> dict[str, Any]:
+    """Write what was read where it belongs, and return what the file of results says."""
+    from toolkit.probes.forgetting_results import about_results, write_results
+
+    model = opened.asked
+    about = about_results(target.label, opened.loaded.described, how.model_dump(), model.model_dump())
+    run = target.checkpoint.run if target.checkpoint else None
+    if run and target.checkpoint and target.checkpoint.weights == run.weights and target.base and out is None:
+        with locked(run):
+            return write_results(run.path, run.path / FORGETTING, read, about)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", target.label).strip(".-")
+    folder = out / name if out else OUT / f"forgetting-{name}"
+    return write_results(folder, folder / FORGETTING, read, about)
+
+
+@contextlib.contextmanager
+def progress(console: Console) -> "Iterator[Tell]":
+    """A bar for each task and text, while it is asked."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        shown = bar.add_task("", total=None)
+
+        def tell(what: str, done: int, total: int) -> None:
+            bar.update(shown, description=what, completed=done, total=total)
+
+        yield tell
+
+
+if __name__ == "__main__":
+    from toolkit.errors import run_command
+
+    run_command(main)

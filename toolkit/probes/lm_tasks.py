@@ -1,0 +1,316 @@
+"""Tasks of lm-eval, asked of a model in memory: one row a question and measure."""
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import random
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from toolkit.errors import MachineError, UserError, nearest
+from toolkit.models.loaded import Loaded, mixed_precision, undisturbed
+from toolkit.probes.lm_memory import InMemory, Progress, barred
+from toolkit.probes.named import Named
+from toolkit.recipe import Model
+
+Row = dict[str, Any]
+SEED = 1234
+"""lm-eval's own, of the examples before a question: its command gives the same prompts."""
+QUESTION = 400
+"""Characters of a prompt's end that are kept."""
+
+
+class Task(NamedTuple):
+    """A task as it is reported."""
+
+    name: str
+    built: Any
+    """lm-eval's Task or Group, with its data."""
+    subjects: tuple[str, ...]
+    """Its leaves, by name; of a task without parts its own name."""
+    code: bool
+    """Whether it may run code: its templates, too, are held in a sandbox otherwise."""
+
+
+@functools.cache
+def manager(folders: tuple[str, ...], *, own: bool) -> Any:
+    """lm-eval's index of tasks. own: its own ten thousand too, which takes some seconds."""
+    from lm_eval.tasks import TaskManager
+
+    with quiet():
+        return TaskManager(include_path=list(folders) or None, include_defaults=own)
+
+
+def load_tasks(named: list[Named], *, code: bool) -> list[Task]:
+    """Every task with its data. Raises UserError for a name that lm-eval does not know and for data that are not there,
+    MachineError where the hub cannot be reached."""
+    if not named:
+        return []
+    folders = tuple(str(one.folder) for one in named if one.folder)
+    index = manager(folders, own=any(one.folder is None for one in named))
+    tasks = []
+    for one in named:
+        for name in one.inside or (one.name,):
+            if name not in index.task_index:
+                near = nearest(name, list(index.task_index))
+                hint = f'did you mean "{near}"?' if near else "python -m lm_eval ls tasks lists them."
+                raise UserError(f'[forgetting] tasks: lm-eval has no task called "{name}"; {hint}')
+            tasks += loaded_tasks(index, name, code=code or one.folder is None)
+    return tasks
+
+
+def loaded_tasks(index: Any, name: str, *, code: bool) -> list[Task]:
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        with quiet():
+            loaded = index.load([name])
+    except DatasetNotFoundError as error:
+        raise UserError(f'[forgetting] tasks: "{name}": {first_line(error)}') from None
+    # As datasets say that there is no network.
+    except (ConnectionError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise UserError(f'[forgetting] tasks: "{name}": {first_line(error)}') from None
+        raise MachineError(
+            f'the data of the task "{name}" could not be had ({first_line(error)}). Without network, fetch them where'
+            " there is one (python -m toolkit.data RECIPE --fetch) and copy Hugging Face's cache (HF_HOME)."
+        ) from None
+    # A task file's mistakes are of any class: KeyError for a split, jinja2's own for a template.
+    except Exception as error:
+        raise UserError(
+            f'[forgetting] tasks: "{name}" cannot be used: {type(error).__name__}: {first_line(error)}'
+        ) from error
+    leaves = loaded["tasks"]
+    for leaf in leaves.values():
+        refuse_unfit(name, leaf)
+    if name in loaded["groups"]:
+        return [Task(name, loaded["groups"][name], tuple(leaves), code)]
+    # A tag is many tasks under one name: each is its own.
+    return [Task(leaf, built, (leaf,), code) for leaf, built in leaves.items()]
+
+
+def refuse_unfit(name: str, leaf: Any) -> None:
+    """Raises UserError for what cannot be asked of a language model here, or would run a model's own code."""
+    if getattr(leaf, "UNSAFE_CODE", False):
+        raise UserError(f'[forgetting] tasks: "{name}" runs code that the model writes, which is not done here.')
+    if getattr(leaf, "MULTIMODAL", False):
+        raise UserError(f'[forgetting] tasks: "{name}" shows pictures or sound, and a language model reads text.')
+    if leaf.OUTPUT_TYPE == "loglikelihood_rolling":
+        raise UserError(f'[forgetting] tasks: "{name}" is a text; name a file of it under text = […].')
+
+
+def leaves_of(task: Task) -> list[Any]:
+    return task.built.get_all_tasks() if hasattr(task.built, "get_all_tasks") else [task.built]
+
+
+def as_asked(task: Task, few_shot: int | None) -> None:
+    """The settings that lm-eval's own command would give its tasks, and the state of their draws at its beginning."""
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)
+    for leaf in leaves_of(task):
+        own = leaf.get_config("num_fewshot")
+        # A task that says 0 itself keeps it.
+        if few_shot is not None and own != 0:
+            leaf.set_config(key="num_fewshot", value=few_shot)
+        elif own is None:
+            leaf.set_config(key="num_fewshot", value=0)
+        leaf.set_fewshot_seed(seed=SEED)
+
+
+def ask(
+    loaded: Loaded,
+    engine: ModuleType,
+    task: Task,
+    asked: Model,
+    *,
+    limit: int | None,
+    few_shot: int | None,
+    batch_size: int,
+    progress: Progress,
+) -> list[Row]:
+    """One row a question and measure, columns as in `probes.forgetting.schema` from `task` on.
+
+    The prompts and numbers are those of lm-eval's command on the saved model with the same settings (`max_length`, and
+    where the format is "chat", `--apply_chat_template` with thinking off). Leaves no trace in model, tokenizer and
+    random states. Raises UserError where generated answers leave no room for a prompt.
+    """
+    from lm_eval.evaluator import evaluate
+
+    chat = asked.format == "chat"
+    with undisturbed(loaded, engine), quiet(), barred(progress), sandboxed(code=task.code):
+        as_asked(task, few_shot)
+        lm = InMemory(
+            loaded.model,
+            loaded.tokenizer,
+            max_length=asked.max_length,
+            batch_size=batch_size,
+            mixed=mixed_precision(asked.precision),
+            chat=chat,
+        )
+        results = evaluate(
+            lm=lm,
+            task_dict=manager_of(task),
+            limit=limit,
+            bootstrap_iters=0,
+            log_samples=True,
+            apply_chat_template=chat,
+            fewshot_as_multiturn=True,
+        )
+    samples: Any = (results or {}).get("samples")
+    return [
+        row
+        for leaf in leaves_of(task)
+        for sample in samples[leaf.task_name]
+        for row in rows_of(task, leaf, sample, lm.cut.get((leaf.task_name, sample["doc_id"]), 0))
+    ]
+
+
+def manager_of(task: Task) -> dict[str, Any]:
+    """What lm-eval's `evaluate` takes; of tasks that are built, its manager only sorts them."""
+    groups = {task.name: task.built} if hasattr(task.built, "get_all_tasks") else {}
+    groups |= {group.name: group for one in groups.values() for group in one.get_all_groups()}
+    return {
+        "tasks": {leaf.task_name: leaf for leaf in leaves_of(task)},
+        "groups": groups,
+        "group_map": {name: group.child_names for name, group in groups.items()},
+    }
+
+
+def rows_of(task: Task, leaf: Any, sample: Row, cut: int) -> Iterator[Row]:
+    """The measures of one question; a sample is of one filter, of which a task may have several."""
+    is_choice = leaf.OUTPUT_TYPE == "multiple_choice"
+    prompt = sample["arguments"][0][0]
+    prompt = prompt if isinstance(prompt, str) else str(prompt)
+    choices = [arguments[1].strip() for arguments in sample["arguments"]] if is_choice else []
+    likelihoods = [float(response[0]) for response in sample["filtered_resps"]] if is_choice else None
+    several = len(getattr(leaf, "_filters", None) or []) > 1
+    for metric in sample["metrics"]:
+        value = sample[metric]
+        number = float(value) if isinstance(value, bool | int | float) else None
+        yield {
+            "task": task.name,
+            "subject": leaf.task_name,
+            "item": int(sample["doc_id"]),
+            "question": prompt[-QUESTION:],
+            "measure": f"{metric},{sample['filter']}" if several else metric,
+            "value": number,
+            "right": bool(number) if number in (0.0, 1.0) else None,
+            "chance": 1 / len(choices) if choices else 0.0,
+            "gold": gold_of(sample["target"], choices),
+            "answer": taken(metric, choices, likelihoods) if likelihoods else str(sample["filtered_resps"][0]),
+            "loglikelihoods": likelihoods,
+            "cut": cut,
+            "prompt_hash": sample["prompt_hash"],
+        }
+
+
+def gold_of(target: Any, choices: list[str]) -> str:
+    """The right answer in words; lm-eval gives a choice's number, or the text."""
+    is_number = isinstance(target, int) or (isinstance(target, str) and target.isdigit() and target not in choices)
+    return choices[int(target)] if choices and is_number and int(target) < len(choices) else str(target)
+
+
+def taken(metric: str, choices: list[str], likelihoods: list[float]) -> str:
+    """The choice that the model finds likeliest; acc_norm weighs a choice by its length in characters."""
+    by = [
+        likelihood / max(len(choice), 1) if metric == "acc_norm" else likelihood
+        for choice, likelihood in zip(choices, likelihoods, strict=True)
+    ]
+    return choices[max(range(len(by)), key=by.__getitem__)]
+
+
+def prompts_digest(task: Task, asked: Model, limit: int | None, few_shot: int | None, tokenizer: Any) -> str:
+    """SHA-256 of all that a task asks and how it scores: every request, every right answer, filters and metrics."""
+    from lm_eval.utils import handle_non_serializable
+
+    chat = asked.format == "chat"
+    # Seeds are drawn from as in `ask`, and put back.
+    states = random.getstate()
+    import numpy as np
+    import torch
+
+    more = np.random.get_state(), torch.get_rng_state()
+    whole = hashlib.sha256()
+    with quiet(), barred(None), sandboxed(code=task.code):
+        as_asked(task, few_shot)
+        template = functools.partial(chat_text, tokenizer) if chat else None
+        for leaf in leaves_of(task):
+            leaf.build_all_requests(
+                limit=limit, rank=0, world_size=1, apply_chat_template=chat, fewshot_as_multiturn=True,
+                chat_template=template, tokenizer_name="",
+            )  # fmt: skip
+            config = json.dumps(leaf.dump_config(), default=handle_non_serializable, sort_keys=True)
+            whole.update(config.encode())
+            for request in leaf.instances:
+                whole.update(json.dumps([request.args, request.doc], default=str, ensure_ascii=False).encode())
+    random.setstate(states)
+    np.random.set_state(more[0])
+    torch.set_rng_state(more[1])
+    return whole.hexdigest()
+
+
+def chat_text(tokenizer: Any, history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    """As lm-eval renders a conversation, with thinking off."""
+    return tokenizer.apply_chat_template(
+        history,
+        tokenize=False,
+        add_generation_prompt=add_generation_prompt,
+        continue_final_message=not add_generation_prompt,
+        enable_thinking=False,
+    )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """lm-eval and datasets tell of every task and file; what a user must know is said by this toolkit."""
+    names = ("lm_eval", "lm-eval", "datasets")
+    before = {name: logging.getLogger(name).level for name in names}
+    import datasets
+
+    bars = datasets.utils.logging.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+        if bars:
+            datasets.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def sandboxed(*, code: bool) -> Iterator[None]:
+    """A task file's templates without Python's insides: as lm-eval reads them, a template could run anything."""
+    import lm_eval.utils
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    open_one = lm_eval.utils.env
+    if not code:
+        closed = ImmutableSandboxedEnvironment(
+            loader=open_one.loader,
+            undefined=open_one.undefined,
+            keep_trailing_newline=open_one.keep_trailing_newline,
+        )
+        closed.filters.update(open_one.filters)
+        lm_eval.utils.env = closed
+    try:
+        yield
+    finally:
+        lm_eval.utils.env = open_one
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+Asking = Callable[[str, int, int], None]
+"""Told what is asked, how much of it is done, and of how many."""
