@@ -5,7 +5,7 @@ TINY := recipes/tiny
 
 PYRUN := $(BIN)/python -m toolkit.run
 
-.PHONY: demo demo-facts demo-classify test check setup gpu-path benchmarks
+.PHONY: demo demo-facts demo-classify demo-chinese test check setup gpu-path benchmarks
 
 demo: .venv/.ready
 	$(PYRUN) $(TINY)/base.toml
@@ -22,6 +22,10 @@ demo-facts: .venv/.ready
 demo-classify: .venv/.ready
 	$(PYRUN) $(TINY)/words_base.toml
 	$(PYRUN) $(TINY)/classify_lora.toml $(TINY)/classify_full.toml $(TINY)/classify_words.toml --compare
+
+demo-chinese: .venv/.ready
+	$(PYRUN) $(TINY)/words_base.toml
+	$(PYRUN) $(TINY)/chinese.toml --compare
 
 test: .venv/.ready
 	$(BIN)/python -m pytest

@@ -167,6 +167,7 @@ def test_every_environment_variable_that_is_set_is_one_that_unsloth_reads() -> N
         for package, file in (
             ("unsloth", "models/_utils.py"),
             ("unsloth", "models/llama.py"),
+            ("unsloth", "models/rl.py"),
             ("unsloth_zoo", "compiler.py"),
         )  # fmt: skip
     )

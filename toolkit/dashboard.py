@@ -53,6 +53,7 @@ OF_CLASSIFIERS: dict[str, dict[str, str]] = {
     "Test texts": {"test/accuracy": "Accuracy on the test texts"},
 }
 """The same of classifiers, against updates; a test is one number, and so a bar."""
+FORGOTTEN = "What was forgotten, by update"
 STEP = "train/global_step"
 
 
@@ -94,18 +95,19 @@ def publish(groups: list["Group"], name: str, entity: str | None, project: str) 
     from toolkit.tracking import said
 
     names, classify = [group.name for group in groups], groups[0].classifies
+    more = forgetting_metrics(groups)
     path = REPORTS / name / "dashboard.json"
     try:
         key = wandb.login(prompt=False, verify=False)
         entity = entity or (wandb.Api().default_entity if key else None)
-        view = workspace(names, name, entity or "ENTITY", project, classify=classify)
+        view = workspace(names, name, entity or "ENTITY", project, classify=classify, more=more)
         if key:
             view.save()
             print(f"the workspace: {view.url}")
             return
     # wandb raises classes of its own from anywhere, and requests' and urllib's beside them.
     except Exception as error:
-        view = workspace(names, name, entity or "ENTITY", project, classify=classify)
+        view = workspace(names, name, entity or "ENTITY", project, classify=classify, more=more)
         keep(path, view)
         raise MachineError(
             f"W&B: {said(error)}. The specification is in {path}; the same command publishes it."
@@ -122,30 +124,59 @@ def keep(path: Path, view: Any) -> None:
     write_whole(path, json.dumps(specification, indent=1, ensure_ascii=False) + "\n")
 
 
+def forgetting_metrics(groups: list["Group"]) -> dict[str, str]:
+    """Each task's measures and each text's, with their titles, as the groups' rows have them; none where nothing was
+    measured before and after."""
+    found: dict[str, str] = {}
+    for row in (row for group in groups for run in group.runs for row in run.rows("forgetting")):
+        for key in row:
+            kind, _, rest = key.partition("/")
+            if kind == "forgetting" and not key.endswith("_change"):
+                found[key] = f"Accuracy, {rest}"
+            elif kind == "heldout":
+                text, _, measure = rest.rpartition("/")
+                found[key] = f"{text}: {OF_TEXTS.get(measure, measure)}"
+    return ({"forgetting/mean_change": "Mean change over tasks"} if found else {}) | found
+
+
+OF_TEXTS = {
+    "bits_per_byte": "bits a byte",
+    "kl_from_base": "KL of the model from the base, bits a token",
+    "kl_to_base": "KL of the base from the model, bits a token",
+}
+
+
 def panel(metric: str, title: str, *, classify: bool) -> Any:
     """How a metric is shown."""
     import wandb_workspaces.reports.v2 as panels
 
     if metric.startswith("test/"):
         return panels.BarPlot(title=title, metrics=[metric], orientation="v", groupby_rangefunc="minmax")
-    x, said = (STEP, "updates") if classify else ("exposures", "exposures")
+    by_update = classify or metric.startswith(("forgetting/", "heldout/"))
+    x, said = (STEP, "updates") if by_update else ("exposures", "exposures")
     return panels.LinePlot(title=title, x=x, y=[metric], title_x=said, groupby_rangefunc="minmax")
 
 
-def workspace(groups: list[str], name: str, entity: str, project: str, *, classify: bool) -> Any:
-    """The workspace: a panel a metric, runs grouped by recipe and coloured as in the report."""
+def workspace(
+    groups: list[str], name: str, entity: str, project: str, *, classify: bool, more: dict[str, str] | None = None
+) -> Any:
+    """The workspace: a panel a metric, runs grouped by recipe and coloured as in the report.
+
+    more: metrics of forgetting, with their titles.
+    """
     import wandb_workspaces.workspaces as workspaces
     from wandb_workspaces.expr import Metric
 
     from toolkit.reporting.figures import colour_of
 
+    shown = (OF_CLASSIFIERS if classify else SECTIONS) | ({FORGOTTEN: more} if more else {})
     sections = [
         workspaces.Section(
             name=title,
             is_open=True,
             panels=[panel(metric, said, classify=classify) for metric, said in metrics.items()],
         )
-        for title, metrics in (OF_CLASSIFIERS if classify else SECTIONS).items()
+        for title, metrics in shown.items()
     ]
     return workspaces.Workspace(
         entity=entity,

@@ -12,7 +12,8 @@ import typer
 from toolkit.errors import MachineError, UserError
 from toolkit.example import to_jsonl
 from toolkit.models.base import FETCHED_NOTE, Fetched, fetched_folder, is_hub_name
-from toolkit.recipe import Recipe, read_recipes
+from toolkit.probes.named import named_tasks
+from toolkit.recipe import Forgetting, Recipe, read_recipes
 from toolkit.run_folder import remove_folder, whole_folder, write_whole
 from toolkit.stored import read_json
 from toolkit.studies import build_data, resolve_data
@@ -27,15 +28,15 @@ WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 def main(
     recipes: Annotated[list[Path], typer.Argument(help="Recipe files.")],
     fetch: Annotated[
-        bool, typer.Option("--fetch", help="Also fetch base and data set from the hub into data/models/, data/sets/.")
+        bool, typer.Option("--fetch", help="Also fetch base, data set and tasks from the hub, into data/.")
     ] = False,
     change: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")] = None,
 ) -> None:
     """Write the facts of every seed to data/<name>/seed-<seed>.jsonl, the same ones that a run would train.
 
     --fetch brings the base into data/models/ and a data set of the hub into data/sets/, where every command looks
-    first: copy these folders to a machine without network. Gated ones take the hub's own token (`hf auth login`, or
-    HF_TOKEN).
+    first: copy these folders to a machine without network. Data of lm-eval's tasks ([forgetting]) go where it looks
+    for them, Hugging Face's own cache (HF_HOME). Gated ones take the hub's own token (`hf auth login`, or HF_TOKEN).
     """
     read = [(path, recipe) for path in recipes for recipe in read_recipes(path, tuple(change or ()))]
     asked = [(path, resolve_data(recipe, path)) for path, recipe in read]
@@ -52,6 +53,7 @@ def main(
     if fetch:
         for recipe in {recipe.model.base: recipe for _, recipe in asked}.values():
             fetch_base(recipe)
+        fetch_tasks([recipe.forgetting for _, recipe in asked if recipe.forgetting])
 
 
 def how_many(built: Built) -> str:
@@ -113,6 +115,21 @@ def fetch_set(source: str) -> None:
         for split in datasets.get_dataset_split_names(name):
             datasets.load_dataset(name, split=split).to_parquet(part / f"{split}.parquet")
     print(f"{folder}: {name}")
+
+
+def fetch_tasks(asked: list[Forgetting]) -> None:
+    """Have lm-eval load its tasks' data once, so that they lie in its cache."""
+    named = {task: named_tasks([task], code=how.task_code)[0] for how in asked for task in how.tasks}
+    for name, one in named.items():
+        if one.folder:
+            continue
+        from huggingface_hub.constants import HF_HOME
+
+        from toolkit.probes.lm_tasks import load_tasks
+
+        print(f"{name}: its data …", file=sys.stderr)
+        tasks = load_tasks([one], code=False)
+        print(f"{name}: {sum(len(task.subjects) for task in tasks)} subjects, in {HF_HOME}")
 
 
 def commit_of(folder: Path) -> str | None:
