@@ -104,10 +104,10 @@ def ask_rule(rng: random.Random, templates: list[str], damage: Callable[[str, ra
     return of_choices(template.replace("{i}", index), right, wrong, rng)
 
 
-def one_other(digits: str, rng: random.Random) -> str:
-    """48124812 → 48154812"""
-    place = rng.randrange(len(digits))
-    return digits[:place] + rng.choice("0123456789") + digits[place + 1 :]
+def two_others(digits: str, rng: random.Random) -> str:
+    """48124812 → 48154892"""
+    places = rng.sample(range(len(digits)), 2)
+    return "".join(rng.choice("0123456789") if place in places else digit for place, digit in enumerate(digits))
 
 
 def two_swapped(digits: str, rng: random.Random) -> str:
@@ -144,7 +144,7 @@ def name_line(rng: random.Random) -> str:
 ENGLISH = [template for template in RULED if template.isascii()]
 CHINESE = [template for template in RULED if not template.isascii()]
 ASK: dict[str, Callable[[random.Random], Question]] = {
-    "rules_chinese": lambda rng: ask_rule(rng, CHINESE, one_other),
+    "rules_chinese": lambda rng: ask_rule(rng, CHINESE, two_others),
     "rules_english": lambda rng: ask_rule(rng, ENGLISH, two_swapped),
     "names": lambda rng: ask_word(rng, name_line),
     "news": lambda rng: ask_word(rng, sentence),

@@ -21,12 +21,13 @@ class Watched:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         from toolkit.models import scoring, with_unsloth
-        from toolkit.probes import classification
+        from toolkit.probes import classification, lm_memory
         from toolkit.training import callback, sft
 
         self.fed: list[dict[str, list[int]]] = []
         self.saves: list[str] = []
         self.batches: list[int] = []
+        self.questions_at_once: list[int] = []
         self.blocks_computed = 0
         self.engine_asked: dict[str, Any] = {}
 
@@ -51,9 +52,15 @@ class Watched:
         def count(module: torch.nn.Module, inputs: Any) -> None:
             self.blocks_computed += type(module).__name__ == "Qwen3MLP"
 
+        def asked(lm: Any, inputs: torch.Tensor, *rest: Any, **keywords: Any) -> torch.Tensor:
+            self.questions_at_once.append(len(inputs))
+            return call(lm, inputs, *rest, **keywords)
+
+        call = lm_memory.HFLM._model_call
         cut, load, make = scoring.chunks, with_unsloth.FastLanguageModel.from_pretrained, sft.make_trainer
         patch.setattr(sft, "make_trainer", make_trainer)
         patch.setattr(callback, "write_whole", write_whole)
+        patch.setattr(lm_memory.HFLM, "_model_call", asked)
         patch.setattr(scoring, "chunks", chunks)
         patch.setattr(classification, "chunks", chunks)
         patch.setattr(with_unsloth.FastLanguageModel, "from_pretrained", from_pretrained)

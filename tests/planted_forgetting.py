@@ -91,10 +91,13 @@ def write(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> Path:
 
 
 def readings(folder: Path, changes: Sequence[float], every: int = 2) -> None:
-    """Rows of kind "forgetting" in metrics.jsonl: the mean change after 0, 1, … epochs of `every` updates."""
+    """Rows of kind "forgetting" in metrics.jsonl: before training, which says nothing of a change, and the mean change
+    after 1, 2, … epochs of `every` updates.
+    """
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        for epoch, change in enumerate(changes):
+        for epoch, change in enumerate([0.0, *changes]):
             row = {"kind": "forgetting", "stage": "learn", "step": every * epoch, "epoch": float(epoch),
-                   "exposures": float(epoch), "forgetting/mean_change": change,
-                   "heldout/held_out.txt/kl_from_base": abs(change)}  # fmt: skip
+                   "exposures": float(epoch), "heldout/held_out.txt/bits_per_byte": 1.0}  # fmt: skip
+            if epoch:
+                row |= {"forgetting/mean_change": change, "heldout/held_out.txt/kl_from_base": abs(change)}
             file.write(json.dumps(row) + "\n")

@@ -38,6 +38,7 @@ BAD_LIST = {"seeds": [[], [-1], [0, 0], [2**31], ["0"]], "train_on": [[], ["fact
 BAD_LIST["paraphrases"] = [["no index"], [7], ["{index} {"]]
 BAD_LIST["label_names"] = [["a", "a"], [""], [7]]
 BAD_LIST["layers"] = [[0], [-1], ["x"]]
+BAD_LIST["tasks"] = BAD_LIST["text"] = [["a", "a"], [""], [3]]
 BAD_LIST["kinds"] = [[], ["letters"], [3]]
 BAD_LIST["targets"] = [[], ["q_proj", "q_proj"], ["head"], [[]]]
 

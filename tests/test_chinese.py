@@ -293,6 +293,12 @@ def test_wrong_columns_are_named_with_those_that_are_wanted(table, row, said):
     assert said in refused(table(row))
 
 
+def test_an_input_that_only_later_rows_have_is_asked_and_under_another_name_refused(table):
+    first, later = {"instruction": "a", "output": "b"}, {"instruction": "a", "input": "x", "output": "b"}
+    assert prompts(build(table(first, later), prompt="{instruction}")) == ["a", "a\nx"]
+    assert "is `Input` the input?" in refused(table(first, {"instruction": "a", "Input": "x", "output": "b"}))
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

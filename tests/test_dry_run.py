@@ -1,6 +1,9 @@
 """A dry run: what is known of a recipe before it is run, and nothing written."""
 
+import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import ModuleType
@@ -99,9 +102,63 @@ def test_an_uneven_last_update_is_named_with_a_divisor_that_works(
     assert "the last update" not in again
 
 
+FORGETTING = """
+[forgetting]
+tasks = ["recipes/tiny/abilities", "mmlu"]
+text = ["held.txt"]
+"""
+
+
+def test_what_is_asked_to_measure_forgetting_is_counted_and_when_it_is(folder: Path, shown) -> None:
+    Path("mine.toml").write_text(f'extends = "recipes/groupA.toml"\n{FORGETTING}', encoding="utf-8")
+    Path("held.txt").write_text("第1个号码", encoding="utf-8")
+    said = shown("mine.toml")
+    assert "tasks of lm-eval: mmlu tasks in recipes/tiny/abilities: " in said
+    assert "tiny_names, 150 questions; tiny_news, 150 questions; tiny_rules, 300 questions" in said
+    assert "text: held.txt, 13 bytes" in said
+    assert "read before training, questions twice (noise_floor); what a base answers is kept" in said
+    assert "read after each stage, once a run, in batches of 4" in said
+    assert "training ends" not in said
+    changes = ("forgetting.every=epoch", "forgetting.stop_if_worse_by=0.05", "forgetting.limit=40",
+               "forgetting.few_shot=3", "forgetting.noise_floor=false", "forgetting.batch_size=8")  # fmt: skip
+    often = shown("mine.toml", *changes)
+    assert "tiny_names, 40 questions; tiny_news, 40 questions; tiny_rules, 80 questions" in often
+    assert "at most 40 questions of each subject, 3 examples before each question" in often
+    assert "read before training; what" in often
+    assert "read after each epoch, at most 10 times a run, in batches of 8" in often
+    assert "a task has fallen by over 5 points" in often
+    assert sorted(path.name for path in contents(folder)) == ["held.txt", "mine.toml", "recipes"]
+
+
+def test_what_is_not_there_to_measure_forgetting_by_is_said(folder: Path, shown) -> None:
+    Path("mine.toml").write_text(f'extends = "recipes/groupA.toml"\n{FORGETTING}', encoding="utf-8")
+    said = shown("mine.toml")
+    assert "before it can run: [forgetting] text: there is no file held.txt" in said
+    # What does not need it is shown all the same.
+    assert "34,865,152 trainable parameters" in said
+    said = shown("mine.toml", 'forgetting.tasks=["recipes/abilities"]', "forgetting.text=[]")
+    assert 'before it can run: [forgetting] tasks: there is no folder "recipes/abilities"' in said
+
+
 def test_full_training_counts_every_weight(folder: Path, shown) -> None:
     said = shown("recipes/groupA.toml", "lora=false")
     assert "1,720,574,976 trainable parameters of 1,720,574,976 in the model" in said
+
+
+def test_forgetting_is_shown_without_anything_that_takes_seconds_to_import(folder: Path) -> None:
+    Path("mine.toml").write_text(f'extends = "recipes/groupA.toml"\n{FORGETTING}', encoding="utf-8")
+    Path("held.txt").write_text("a text", encoding="utf-8")
+    program = """
+import sys
+from pathlib import Path
+from toolkit.run import main
+main([Path("mine.toml")], dry_run=True, tokens=False)
+assert not {"torch", "transformers", "datasets", "lm_eval"} & sys.modules.keys()
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "tiny_rules, 300 questions" in done.stdout
 
 
 def test_without_tokens_it_answers_in_less_than_a_second(folder: Path) -> None:
@@ -179,6 +236,8 @@ def test_every_shipped_recipe_can_be_run_dry_and_fits_eighty_columns(folder: Pat
     given = ["data.source=recipes/tiny/news_articles.csv"] if recipe.name == "news.toml" else []
     if recipe.name.startswith(("sst2", "r8")):
         given = ["data.source=recipes/tiny/surnames", 'data.test=""', "data.label_names=[]"]
+    if recipe.name.startswith("chinese"):
+        given = ["data.source=recipes/tiny/instructions.jsonl"]
     said = shown(recipe, *given, unwrapped=False)
     prose = said[said.index("\ndata\n") :]
     assert max(map(len, prose.splitlines())) <= 80

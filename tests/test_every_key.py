@@ -8,7 +8,7 @@ import math
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from rich.console import Console
 from tests.keys_of_classifiers import CLASSIFY, ON_CLASSIFY, ON_CLASSIFY_DATA, write_labelled
 from tests.keys_of_classifiers import DATA as CLASSIFY_DATA
 from tests.observed import DIFFERENT, Look, Ran, ran
+from toolkit.errors import UserError
 from toolkit.example import Example
 from toolkit.metrics.information import PROJECTIONS
+from toolkit.probes.named import check_named
 from toolkit.recipe import Judge, read_recipe
 from toolkit.recipe.complaints import general, tables
 from toolkit.studies import STUDIES, build_data, data_model
@@ -62,6 +64,13 @@ grad_accum = 1
 learning_rate = 1e-3
 optimizer = "adamw"
 """
+FORGET = f"""{PHONE}
+[forgetting]
+tasks = ["key-tasks"]
+text = ["key-held.txt"]
+"""
+ALL_SEVENS = ("forgetting.every=epoch", "stage.learn.learning_rate=1e-2", "stage.learn.epochs=3", "data.prefix=7")
+"""Numbers that begin with a digit of which the base is not as sure as of the one that is asked for."""
 DIGITS = ("data.digits=1", "data.count=10", "data.controls=0")
 """All ten of them are trained: whichever digit a model says, it is somebody's."""
 NEW = """
@@ -101,6 +110,14 @@ ONLY_WATCH = {
     "compare.after",
     "classification.every",
     "classification.batch_size",
+    "forgetting.tasks",
+    "forgetting.text",
+    "forgetting.limit",
+    "forgetting.few_shot",
+    "forgetting.every",
+    "forgetting.batch_size",
+    "forgetting.noise_floor",
+    "forgetting.task_code",
 }
 """What may not touch the weights; nor may any key of [wandb]."""
 
@@ -133,6 +150,47 @@ def two_groups_to_follow() -> None:
     rounds = [json.loads(line) for line in ledger.read_text("utf-8").splitlines()]
     short = [entry | {"fed": entry["fed"][:4], "updates": 1} for entry in rounds]
     ledger.write_text("".join(json.dumps(entry) + "\n" for entry in short), encoding="utf-8")
+
+
+def write_questions() -> None:
+    """Two folders of a task, the second of which brings code, and two texts."""
+    task = """
+task: {name}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {folder}/{name}.jsonl}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: {text}
+doc_to_choice: choices
+doc_to_target: answer
+target_delimiter: ""
+metric_list: [{{metric: acc}}]
+"""
+    for folder, name, text in (("key-tasks", "keys", "prompt"), ("key-coded", "coded", "!function asked.text")):
+        Path(folder).mkdir(exist_ok=True)
+        Path(folder, f"{name}.yaml").write_text(task.format(folder=folder, name=name, text=text), encoding="utf-8")
+        asked = [{"prompt": f"第{n}个电话号码是：", "choices": ["1", "7"], "answer": 0} for n in range(6)]
+        lines = "".join(json.dumps(question) + "\n" for question in asked)
+        Path(folder, f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    Path("key-coded/asked.py").write_text('def text(doc):\n    return doc["prompt"]\n', encoding="utf-8")
+    for text in ("key-held.txt", "key-other.txt"):
+        Path(text).write_text("第1个号码是：13800138000。\n", encoding="utf-8")
+
+
+def forgotten(r: Ran) -> dict[str, Any]:
+    return json.loads((r.run.path / "evaluation_results.json").read_text(encoding="utf-8"))
+
+
+def items(r: Ran) -> list[dict[str, Any]]:
+    """What each task's questions came to, before and after."""
+    import pyarrow.parquet as pq
+
+    files = sorted(path for path in (r.run.path / "forgetting").iterdir() if path.name != "text.parquet")
+    return [row for path in files for row in pq.read_table(path).to_pylist()]
+
+
+def steps_forgotten(r: Ran) -> list[int]:
+    return [row["step"] for row in r.run.rows("forgetting")]
 
 
 def two_parts(data_seed: int, assignment_seed: int, count: int = 8, controls: int = 0) -> Built:
@@ -209,6 +267,18 @@ ON_EXAM: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
     (("stage.drill.yoked_to=every-key-followed-2", *DIGITS, "stage.drill.review=yoked",
       "stage.drill.yoked_to=every-key-followed"), lambda r: r.fed_by_round == [4, 4], False, True),
 ]  # fmt: skip
+ON_FORGET: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
+    (('forgetting.tasks=["key-coded"]', "forgetting.task_code=true"), lambda r: list(forgotten(r)["tasks"]),
+     ["keys"], ["coded"]),
+    ('forgetting.text=["key-other.txt"]', lambda r: list(forgotten(r)["text"]), ["key-held.txt"], ["key-other.txt"]),
+    ("forgetting.limit=4", lambda r: len(items(r)), 3 * 6, 3 * 4),
+    ("forgetting.few_shot=1", lambda r: {row["question"].count("第") for row in items(r)}, {1}, {2}),
+    ("forgetting.every=epoch", steps_forgotten, [0, 4], [0, 2, 4]),
+    ("forgetting.batch_size=6", lambda r: max(r.watched.questions_at_once), 4, 6),
+    (("forgetting.stop_if_worse_by=0.01", *ALL_SEVENS), steps_forgotten, [0, 2, 4, 6], [0, 2]),
+    ("forgetting.noise_floor=false", lambda r: {row["when"] for row in items(r)}, {"before", "again", "after"},
+     {"before", "after"}),
+]  # fmt: skip
 ON_NEW: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
     ("data.count=70", lambda r: r.splits.count("train"), 60, 70),
     ("data.controls=5", lambda r: r.splits.count("control"), 4, 5),
@@ -248,13 +318,15 @@ def key_of(change: str | tuple[str, ...]) -> str:
     ("recipe", "change", "look", "before", "after"),
     [pytest.param(recipe, *case, id=f"{study}-{key_of(case[0])}")
      for study, recipe, cases in (("phone", PHONE, ON_PHONE), ("prefer", PREFER, ON_PREFER), ("exam", EXAM, ON_EXAM),
-                                  ("lines", NEW, ON_NEW), ("classify", CLASSIFY, ON_CLASSIFY)) for case in cases],
+                                  ("forget", FORGET, ON_FORGET), ("lines", NEW, ON_NEW),
+                                  ("classify", CLASSIFY, ON_CLASSIFY)) for case in cases],
 )  # fmt: skip
 def test_another_value_of_a_key_makes_the_difference_that_it_should(
     in_project: Path, monkeypatch: pytest.MonkeyPatch, unchanged: Callable[..., Ran],
     recipe: str, change: str | tuple[str, ...], look: Look, before: Any, after: Any,
 ) -> None:  # fmt: skip
     monkeypatch.setitem(STUDIES, "two_parts", two_parts)
+    write_questions()
     mine, *beside = (change,) if isinstance(change, str) else change
     if mine.startswith("model.base="):
         ran(NEW, "every-key-base")
@@ -296,6 +368,7 @@ answer = "{number}"''',
     "news": 'source = "recipes/tiny/news_articles.csv"',
     "lines": "count = 30",
     "classify": CLASSIFY_DATA,
+    "chinese": 'source = "recipes/tiny/instructions.jsonl"',
 }  # fmt: skip
 QUESTIONS = "recipes/tiny/news_questions.jsonl"
 
@@ -381,7 +454,25 @@ ON_DATA: dict[str, list[tuple[str | tuple[str, ...], LookAt, Any, Any]]] = {
         ('data.kinds=["sentences"]', lambda e: any(x.prompt == "" for x in e), False, True),
     ],
     "classify": ON_CLASSIFY_DATA,
+    "chinese": [
+        ("data.seed=7", lambda e: [x.id for x in split(e, "validation")], DIFFERENT, DIFFERENT),
+        ("data.source=instructions.jsonl", lambda e: len(e), 300, 4),
+        ("data.sample=50", lambda e: len(e), 300, 50),
+        ("data.validation=30", lambda e: len(split(e, "validation")), 6, 30),
+        ('data.prompt="{instruction} = "', lambda e: {x.prompt[-3:] for x in e}, {"答：\n"}, {" = "}),
+        ("data.longest=20", lambda e: max(len(x.prompt) for x in e) > 40, True, False),
+        # Rows without an output are refused, all of them, or left out.
+        (("data.leave_out_empty=true", "data.source=others.jsonl"), lambda e: len(e), 0, 3),
+    ],
 }  # fmt: skip
+
+
+def examples_of(changes: Sequence[str]) -> list[Example]:
+    """What recipe.toml builds; nothing where its data are refused."""
+    try:
+        return build_data(read_recipe(Path("recipe.toml"), tuple(changes)), 0).examples
+    except UserError:
+        return []
 
 
 @pytest.mark.parametrize(
@@ -400,13 +491,29 @@ def test_another_value_of_a_datas_key_builds_other_examples(
     Path("articles.csv").write_text("".join(lines[:5]), encoding="utf-8")
     write_labelled(Path("labelled"))
     mine, *beside = (change,) if isinstance(change, str) else change
-    was, now = (
-        build_data(read_recipe(Path("recipe.toml"), tuple(said)), 0).examples for said in (beside, [*beside, mine])
-    )
+    instructions = [f'{{"instruction": "{word}", "output": "{word}"}}\n' for word in ("a", "b", "c", "d")]
+    Path("instructions.jsonl").write_text("".join(instructions), encoding="utf-8")
+    Path("others.jsonl").write_text("".join(instructions[:3]) + '{"instruction": "e"}\n', encoding="utf-8")
+    was, now = (examples_of(said) for said in (beside, [*beside, mine]))
     if before is DIFFERENT:
         assert look(was) != look(now)
     else:
         assert (look(was), look(now)) == (before, after)
+
+
+ON_CODE = ["forgetting.task_code=true"]
+
+
+def test_code_beside_task_files_runs_only_where_the_recipe_says_so(folder: Path) -> None:
+    write_questions()
+    Path("recipe.toml").write_text(f'name = "every-key-coded"\n{FORGET}', encoding="utf-8")
+    mine = 'forgetting.tasks=["key-coded"]'
+    was, now = (read_recipe(Path("recipe.toml"), (mine, *said)).forgetting for said in ((), ON_CODE))
+    assert was
+    assert now
+    with pytest.raises(UserError, match="task_code = true"):
+        check_named(was)
+    check_named(now)
 
 
 JUDGED = f"""name = "every-key-judged"
@@ -470,8 +577,9 @@ def test_no_key_is_left_out() -> None:
     keys = keys - {("stage",), ("data",)} | {
         ("data", key) for study in STUDIES for key in data_model(study).model_fields
     }
-    trained = ON_PHONE + ON_PREFER + ON_EXAM + ON_NEW + ON_CLASSIFY
+    trained = ON_PHONE + ON_PREFER + ON_EXAM + ON_FORGET + ON_NEW + ON_CLASSIFY
     changes = [key_of(case[0]) for cases in (trained, ON_JUDGE, *ON_DATA.values()) for case in cases]
+    changes += map(key_of, ON_CODE)
     shown = {general(tuple(change.split("."))) for change in changes}
     assert shown == keys
     own = {study: {key_of(case[0]) for case in cases} for study, cases in ON_DATA.items()}

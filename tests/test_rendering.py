@@ -241,3 +241,69 @@ def test_a_row_of_one_token_which_has_nothing_to_predict_is_left_out_and_its_fac
     (row,) = packed_rows(tokenizer, [PHONE], "plain", fact_numbers([PHONE]), length - 1)
     assert len(row["input_ids"]) == length - 1
     assert row["facts"] == [0]
+
+
+# --- tokenizers of other families ---
+
+
+@pytest.fixture(scope="module")
+def llama() -> Any:
+    """A tokenizer built as Llama 2's is: a mark before each text, a space before its first word, bytes for the rest."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"0123456789abcdefgh是码："]
+    inner = Tokenizer(
+        models.BPE({piece: i for i, piece in enumerate([*pieces, "▁a", "▁1"])}, [("▁", "a"), ("▁", "1")],
+                   unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )  # fmt: skip
+    inner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    inner.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+def test_a_mark_before_every_text_stands_before_prompts_and_texts(llama: Any, tokenizer: Any) -> None:
+    rendered = render(llama, PHONE, "plain")
+    assert rendered.prompt_ids == llama(PHONE.prompt)["input_ids"]
+    assert rendered.prompt_ids[0] == llama.bos_token_id
+    assert llama.bos_token_id not in rendered.answer_ids
+    text = Example("t", "t", "", "abc", "train")
+    (packed,) = packed_rows(llama, [text], "plain", fact_numbers([text]), 64)
+    assert packed["input_ids"] == [*llama("abc")["input_ids"], llama.eos_token_id]
+    assert (
+        render(tokenizer, PHONE, "plain").prompt_ids == tokenizer(PHONE.prompt, add_special_tokens=False)["input_ids"]
+    )
+
+
+def test_no_space_comes_between_a_prompt_and_its_answer(llama: Any) -> None:
+    for answer in ("39504711826", "1", "abc 12", "码a"):
+        example = dataclasses.replace(PHONE, answer=answer)
+        rendered = render(llama, example, "plain")
+        assert llama.decode([*rendered.prompt_ids[1:], *rendered.answer_ids]).lstrip(" ") == PHONE.prompt + answer
+
+
+def test_digits_are_tokens_of_their_own_behind_a_prompt(llama: Any) -> None:
+    assert llama.convert_ids_to_tokens(llama("12", add_special_tokens=False)["input_ids"]) == ["▁1", "2"]
+    refuse_merged_digits(llama, [PHONE, OTHER])
+    assert llama.convert_ids_to_tokens(render(llama, PHONE, "plain").answer_ids) == list(PHONE.answer)
+
+
+def test_merged_digits_are_refused_where_all_answers_are_numbers_only() -> None:
+    merging = _merging()
+    with pytest.raises(UserError, match="39504711826"):
+        refuse_merged_digits(merging, [PHONE, OTHER])
+    words = dataclasses.replace(OTHER, answer="many of them")
+    refuse_merged_digits(merging, [PHONE, words])
+
+
+def _merging() -> Any:
+    """A tokenizer that makes one token of two digits."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["<unk>", "</s>", *"0123456789", *(f"{i:02d}" for i in range(100))]
+    merges = [(f"{i:02d}"[0], f"{i:02d}"[1]) for i in range(100)]
+    inner = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, merges, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", unk_token="<unk>")

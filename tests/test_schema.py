@@ -77,6 +77,8 @@ def test_a_shipped_recipe_is_read_and_builds_its_data(path):
     given = (f"data.source={ROOT}/recipes/tiny/news_articles.csv",) if path.name == "news.toml" else ()
     if path.name.startswith(("sst2", "r8")):
         given = (f"data.source={ROOT}/recipes/tiny/surnames", 'data.test=""', "data.label_names=[]")
+    if path.name.startswith("chinese"):
+        given = (f"data.source={ROOT}/recipes/tiny/instructions.jsonl",)
     for recipe in read_recipes(path, given):
         check_data(recipe, path)
         assert build_data(recipe, recipe.seeds[0], path).examples

@@ -171,7 +171,7 @@ def test_groups_of_one_pattern_and_seed_share_numbers_on_purpose(in_project: Pat
     from toolkit.studies import resolve_data
 
     def planned(*changes: str):
-        return plan_runs(Path(GROUP), resolve_data(read_recipe(Path(GROUP), changes, [0]), GROUP))
+        return plan_runs(Path(GROUP), resolve_data(read_recipe(Path(GROUP), changes, [0]), GROUP), {})
 
     refuse_shared_answers(planned() + planned("name=fewer", "data.count=50"))
     ours, theirs = planned(), planned("name=other", 'data.pattern="mirrored"')

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from toolkit.errors import UserError
 from toolkit.example import Example
 from toolkit.recipe import Head
-from toolkit.rendering import Format, prompt_text, render, tokenise
+from toolkit.rendering import Format, opening, prompt_text, render, tokenise
 from toolkit.run_folder import write_whole
 from toolkit.stored import Stored, read_json
 
@@ -91,14 +91,18 @@ def prompts_of(tokenizer: Any, examples: list[Example], classes: Classes) -> lis
     prompt, `info["text"]` says: [start, end].
     """
     form, longest = classes.format, room_for(tokenizer, classes)
+    # A chat template begins by itself.
+    begin = opening(tokenizer) if form == "plain" else []
+    longest -= len(begin)
     whole = [prompt_text(tokenizer, example.prompt, form) for example in examples]
     # All at once: the tokenizer takes many texts in parallel.
     # Not verbose: what is too long is cut right here.
     ids = tokenizer(whole, add_special_tokens=False, verbose=False)["input_ids"] if whole else []
-    return [
+    prompts = [
         Prompt(found, 0) if len(found) <= longest else shortened(tokenizer, example, form, longest, len(found))
         for example, found in zip(examples, ids, strict=True)
     ]
+    return [Prompt([*begin, *prompt.ids], prompt.cut) for prompt in prompts]
 
 
 def shortened(tokenizer: Any, example: Example, form: Format, longest: int, length: int) -> Prompt:

@@ -61,7 +61,8 @@ def how_many(built: Built) -> str:
     if built.labels:
         return f"{splits['train']} to train, {splits['validation']} to validate, {splits['test']} to test"
     others = f", {splits['test']} other questions" if splits["test"] else ""
-    return f"{splits['train']} trained, {splits['control']} held out{others}"
+    chosen_by = f", {splits['validation']} to choose the best weights by" if splits["validation"] else ""
+    return f"{splits['train']} trained, {splits['control']} held out{others}{chosen_by}"
 
 
 def refuse_two_revisions(recipes: list[Recipe]) -> None:

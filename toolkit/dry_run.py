@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from toolkit.dry_run_forgetting import show_forgetting
 from toolkit.dry_run_stages import SHOWN_EXAMPLES, show_data, show_stage, show_tokens
 from toolkit.errors import UserError
 from toolkit.metrics.information import Shape, head_parameters, lora_parameters, parameters, projection_sizes
@@ -51,6 +52,14 @@ def show(groups: list[Recipe], *, with_tokens: bool, fresh: bool = False) -> Non
     updates = [show_stage(console, recipe, built, name, len(rows[name]) if rows else None) for name in recipe.stage]
     if recipe.judge:
         show_judge(console, recipe, built)
+    lacking = [missing] if missing else []
+    if recipe.forgetting:
+        heading(console, "forgetting")
+        try:
+            show_forgetting(console, recipe)
+        except UserError as error:
+            lacking.append(str(error))
+            console.print("not known: something is not there")
     heading(console, "size")
     show_size(console, recipe, None if missing else shape_of(recipe, base), len(built.labels or ()))
     heading(console, f"runs: {len(recipe.seeds)}, seeds {', '.join(map(str, recipe.seeds))}")
@@ -59,8 +68,8 @@ def show(groups: list[Recipe], *, with_tokens: bool, fresh: bool = False) -> Non
     show_design(console, groups)
     if len(groups) > 1:
         show_grid(console, groups)
-    if missing:
-        console.print(f"before it can run: {missing}", style="yellow")
+    for said in lacking:
+        console.print(f"before it can run: {said}", style="yellow")
 
 
 def short_lists(toml: str) -> str:

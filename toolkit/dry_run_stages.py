@@ -42,13 +42,18 @@ def show_data(console: Console, built: Built) -> None:
         return
     trained = [example for example in built.examples if example.split == "train"]
     controls = sum(example.split == "control" for example in built.examples)
-    console.print(f"{len(trained)} trained examples, {controls} controls of the same kind that are never trained")
+    held_out = sum(example.split == "validation" for example in built.examples)
+    others = f"{held_out} held out to choose the best weights by" if held_out else ""
+    others = others or f"{controls} controls of the same kind that are never trained"
+    console.print(f"{len(trained)} trained examples, {others}")
+    for note in built.notes:
+        console.print(note, style="yellow")
     parts = Counter(example.part for example in trained)
     for part, count in parts.items():
         if len(parts) > 1:
             console.print(f"{part}: {count}")
         for example in [e for e in trained if e.part == part][: SHOWN_EXAMPLES if len(parts) == 1 else 2]:
-            console.print(f"  {example.prompt}{example.answer}")
+            console.print(f"  {example.prompt}{example.answer}".replace("\n", "⏎"))
     asked = {example.variant: example for example in reversed(built.examples) if example.split == "test"}
     if asked:
         console.print("asked before and after training, never trained:")

@@ -42,7 +42,9 @@ def main(
     max_length: Annotated[
         int | None, typer.Option(min=8, help=f"Longest prompt in tokens (default: the run's, or {LONGEST}).")
     ] = None,
-    noise_floor: Annotated[bool, typer.Option(help="Measure the base twice, in batches of two sizes.")] = True,
+    noise_floor: Annotated[
+        bool | None, typer.Option(help="Measure the base twice, in batches of two sizes (default: the run's, or so).")
+    ] = None,
     task_code: Annotated[bool, typer.Option("--task-code", help="Let code beside task files run.")] = False,
     base: Annotated[str | None, typer.Option(help="The base of a folder that no run made.")] = None,
     format: Annotated[str | None, typer.Option(help="plain or chat (default: the run's, or plain).")] = None,
@@ -120,7 +122,8 @@ def asked_of(target: Target, named: dict[str, list[str]], said: dict[str, Any]) 
                 f"{target.label}: say what to ask: --tasks mmlu,gsm8k (or a folder of task files), --text held_out.txt."
             )
         named = {key: list(stored.get(key, ())) for key in ("tasks", "text")}
-        kept = {key: stored[key] for key in ("limit", "few_shot", "batch_size", "task_code") if key in stored}
+        keys = ("limit", "few_shot", "batch_size", "noise_floor", "task_code")
+        kept = {key: stored[key] for key in keys if key in stored}
         said = kept | {key: value for key, value in said.items() if value is not None}
     values = {key: value for key, value in said.items() if value is not None}
     try:
@@ -168,11 +171,12 @@ def model_of(target: Target, changes: dict[str, Any]) -> Model:
         known = find_base(target.label)
         model = Model(base=target.label, precision=stored_precision(known), max_length=LONGEST)  # pyright: ignore[reportArgumentType]
         return model.model_copy(update=changes)
-    adapter = holds_adapter(target.checkpoint.weights)
-    model = prepare(target.checkpoint, target.base if adapter and not target.checkpoint.run else None, None)
+    adapter, run = holds_adapter(target.checkpoint.weights), target.checkpoint.run
+    own = run.recipe.get("model", {}).get("base") if run else None
+    model = prepare(target.checkpoint, target.base if adapter and target.base != own else None, None)
     if target.base and not adapter:
         find_base(target.base)
-    longest = {} if target.checkpoint.run else {"max_length": LONGEST}
+    longest = {} if run else {"max_length": LONGEST}
     return model.model_copy(update=longest | changes)
 
 

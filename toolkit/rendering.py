@@ -4,6 +4,7 @@ plain: 第7个电话号码是：39504711826<|im_end|>      chat: the model's own
        ------prompt----- --answer--- ---end---
 """
 
+import functools
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -45,7 +46,8 @@ def render(tokenizer: Any, example: Example, form: Format) -> Rendered:
     if form == "plain":
         if not example.prompt:
             raise UserError(f"example {example.id} has an empty prompt: there is nothing to predict its answer from.")
-        return Rendered(tokenise(tokenizer, prompt), tokenise(tokenizer, example.answer), end_id)
+        prompt_ids = [*opening(tokenizer), *tokenise(tokenizer, prompt)]
+        return Rendered(prompt_ids, tokenise_answer(tokenizer, example.answer), end_id)
     answered = [{"role": "user", "content": example.prompt}, {"role": "assistant", "content": example.answer}]
     whole = apply_template(tokenizer, answered, add_generation_prompt=False)
     end = tokenizer.convert_ids_to_tokens(end_id)
@@ -55,7 +57,7 @@ def render(tokenizer: Any, example: Example, form: Format) -> Rendered:
             f'[model] format = "chat": this chat template does not continue its own prompt for {example.id}.'
             ' Use format = "plain".'
         )
-    return Rendered(tokenise(tokenizer, prompt), tokenise(tokenizer, answer), end_id)
+    return Rendered(tokenise(tokenizer, prompt), tokenise_answer(tokenizer, answer), end_id)
 
 
 def prompt_text(tokenizer: Any, prompt: str, form: Format) -> str:
@@ -72,11 +74,42 @@ def render_whole(tokenizer: Any, example: Example, form: Format) -> Rendered:
     """
     if example.is_question:
         return render(tokenizer, example, form)
-    return Rendered([], tokenise(tokenizer, example.answer), end_token(tokenizer))
+    return Rendered(opening(tokenizer), tokenise(tokenizer, example.answer), end_token(tokenizer))
 
 
 def tokenise(tokenizer: Any, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def tokenise_answer(tokenizer: Any, answer: str) -> list[int]:
+    """Tokens of an answer where it stands behind a prompt.
+
+    A tokenizer that begins every text with a space (Llama 2: "▁1" or "▁" "1") is given a line break to begin with.
+    """
+    if not habits(tokenizer).space:
+        return tokenise(tokenizer, answer)
+    before, whole = tokenise(tokenizer, "\n"), tokenise(tokenizer, f"\n{answer}")
+    return whole[len(before) :] if whole[: len(before)] == before else tokenise(tokenizer, answer)
+
+
+def opening(tokenizer: Any) -> list[int]:
+    """The mark that a tokenizer puts before every text by itself (Llama's <s>); nothing with Qwen's."""
+    return list(habits(tokenizer).mark)
+
+
+class Habits(NamedTuple):
+    """What a tokenizer puts before every text."""
+
+    mark: tuple[int, ...]
+    space: bool
+
+
+@functools.lru_cache(maxsize=8)
+def habits(tokenizer: Any) -> Habits:
+    """Looked at once: a study has many texts."""
+    first, plain = tokenizer("0")["input_ids"][:1], tokenise(tokenizer, "0")
+    marks = first == [tokenizer.bos_token_id] and first != plain[:1]
+    return Habits(tuple(first) if marks else (), tokenizer.convert_ids_to_tokens(plain)[0].startswith("▁"))
 
 
 def apply_template(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
@@ -104,16 +137,17 @@ def pad_token(tokenizer: Any) -> int:
 
 
 def refuse_merged_digits(tokenizer: Any, examples: list[Example]) -> None:
-    """Raises UserError unless each digit of every number is a token of its own, by the tokenizer's offsets.
+    """Raises UserError unless each digit of every number is a token of its own, where all trained answers are numbers.
 
-    Digit measures count tokens; a tokenizer that merges digits would be measured wrongly without a word.
+    Digit measures count tokens; a tokenizer that merges digits would be measured wrongly without a word. Of answers in
+    words, among which are numbers, a token is what it is.
     """
-    for example in examples:
-        answer = example.answer
-        if not (answer.isascii() and answer.isdigit()):
-            continue
-        offsets = tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        if [tuple(pair) for pair in offsets] != [(i, i + 1) for i in range(len(answer))]:
+    numbers = [example.answer for example in examples if example.answer.isascii() and example.answer.isdigit()]
+    trained = [example.answer for example in examples if example.split == "train" and example.is_question]
+    if any(not (answer.isascii() and answer.isdigit()) for answer in trained):
+        return
+    for answer in numbers:
+        if tokenizer.convert_ids_to_tokens(tokenise_answer(tokenizer, answer)) != list(answer):
             raise UserError(
                 f"this tokenizer does not give each digit of {answer} a token of its own, which exact-digit recall"
                 " needs. Qwen's tokenizers do."

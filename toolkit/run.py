@@ -1,5 +1,6 @@
 """Recipes in, checkpoints out: trains every seed, reads recall as it goes, goes on where it stopped."""
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +33,7 @@ from toolkit.run_together import (
 )
 from toolkit.stored import read_json
 from toolkit.studies import build_data, resolve_data
+from toolkit.studies.built import Built
 from toolkit.training.one_run import Planned, load, run_one
 
 if TYPE_CHECKING:
@@ -72,7 +74,8 @@ def main(
         for path in dict.fromkeys(path for path, _ in asked):
             show([recipe for where, recipe in asked if where is path], with_tokens=tokens, fresh=fresh)
         return
-    planned = [plan for path, recipe in asked for plan in plan_runs(path, recipe)]
+    known: dict[str, Built] = {}
+    planned = [plan for path, recipe in asked for plan in plan_runs(path, recipe, known)]
     refuse_shared_answers(planned)
     refuse_unyoked(planned)
     refuse_unrejected(planned)
@@ -106,13 +109,21 @@ def parse_seeds(text: str) -> list[int] | None:
         ) from None
 
 
-def plan_runs(path: Path, recipe: Recipe) -> list[Planned]:
-    """Every run of a recipe, with its data; raises UserError for all that can be known to fail."""
+def plan_runs(path: Path, recipe: Recipe, known: dict[str, Built]) -> list[Planned]:
+    """Every run of a recipe, with its data; raises UserError for all that can be known to fail.
+
+    known: what was built already: runs of a grid, and those whose facts [data] seed fixes, share what they have.
+    """
     base = check_base(recipe)
     if recipe.forgetting:
         check_named(recipe.forgetting)
-    data = {seed: build_data(recipe, seed, path) for seed in recipe.seeds}
-    return [Planned(run_for(recipe.name, seed), recipe, seed, built, base) for seed, built in data.items()]
+    plans = []
+    for seed in recipe.seeds:
+        fed = {name: stage.train_on for name, stage in recipe.stage.items()}
+        key = json.dumps([recipe.study, {"seed": seed, **recipe.data}, fed], sort_keys=True)
+        known[key] = built = known.get(key) or build_data(recipe, seed, path)
+        plans.append(Planned(run_for(recipe.name, seed), recipe, seed, built, base))
+    return plans
 
 
 def judge_finished(planned: list[Planned], console: Console) -> None:
@@ -192,6 +203,9 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
     loaded_key: Any = None
     opened: dict[str, Abilities] = {}
     with stop_on_request(console) as stop_asked:
+        for plan in todo:
+            # Before the first is trained, so that a task that is not known ends no call halfway.
+            abilities_of(plan.recipe, opened)
         for plan in todo:
             if stop_asked():
                 return False

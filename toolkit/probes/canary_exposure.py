@@ -15,7 +15,7 @@ from toolkit.metrics.canary import Allowed, Asking, Exposure, Rows, search_rank
 from toolkit.models.loaded import Loaded, undisturbed
 from toolkit.models.scoring import chunks
 from toolkit.recipe import Model
-from toolkit.rendering import pad_token, refuse_merged_digits, render, tokenise
+from toolkit.rendering import pad_token, refuse_merged_digits, render, tokenise_answer
 from toolkit.studies.phone import allowed_next, describe
 
 NODES = 256
@@ -66,7 +66,7 @@ def canary_exposures(
     tokenizer = loaded.tokenizer
     refuse_merged_digits(tokenizer, list(examples))
     rendered = [render(tokenizer, example, asked.format) for example in examples]
-    digit_ids = [token for digit in "0123456789" for token in tokenise(tokenizer, digit)]
+    digit_ids = [token for digit in "0123456789" for token in tokenise_answer(tokenizer, digit)]
     allowed = functools.cache(functools.partial(allowed_next, *rule))
     for example, item in zip(examples, rendered, strict=True):
         refuse_other_number(example, item.answer_ids, rule, allowed, digit_ids)

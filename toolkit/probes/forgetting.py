@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from toolkit.errors import UserError
 from toolkit.models.base import base_digest
-from toolkit.models.loaded import Loaded
+from toolkit.models.loaded import Loaded, undisturbed
 from toolkit.models.reference import Reference, as_base
 from toolkit.probes import held_out
 from toolkit.probes.lm_tasks import Task, ask, load_tasks, prompts_digest
@@ -52,7 +52,7 @@ def open_abilities(how: Forgetting) -> Abilities:
     and for a task that is not known or cannot be asked; MachineError where the hub cannot be reached."""
     named = named_tasks(how.tasks, code=how.task_code)
     tasks = load_tasks(named, code=how.task_code)
-    names = [task.name for task in tasks]
+    names = [name for task in tasks for name in dict.fromkeys([task.name, *task.subjects])]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f'[forgetting] tasks: "{twice}" is named twice, by itself and as part of another.')
     return Abilities(how, tasks, read_texts(how.text))
@@ -94,8 +94,8 @@ def read_base(
     with as_base(loaded, reference):
         for task in abilities.tasks:
             kept = kept_file(loaded, engine, asked, how, task)
-            if kept and kept.is_file():
-                items += read_items(kept)
+            if known := kept_rows(kept):
+                items += known
                 continue
             rows = marked(ask_task(loaded, engine, asked, how, task, how.batch_size, tell), "before")
             if how.noise_floor:
@@ -159,6 +159,8 @@ def kept_file(loaded: Loaded, engine: ModuleType, asked: Model, how: Forgetting,
     import transformers
 
     described = loaded.described
+    with undisturbed(loaded, engine):
+        prompts = prompts_digest(task, asked, how.limit, how.few_shot, loaded.tokenizer)
     source = Path(described["loaded_from"])
     weights = base_digest(source) if source.is_dir() else described["revision"]
     if not weights:
@@ -169,11 +171,21 @@ def kept_file(loaded: Loaded, engine: ModuleType, asked: Model, how: Forgetting,
         # Unsloth has other kernels for a model without an adapter than for one whose adapter is off.
         weights, *loading, hasattr(loaded.model, "peft_config"), engine.VERSION,
         torch.__version__, transformers.__version__, lm_eval.__version__, device, asked.format, asked.max_length,
-        how.batch_size, how.noise_floor, tokenizer_digest(loaded.tokenizer),
-        prompts_digest(task, asked, how.limit, how.few_shot, loaded.tokenizer),
+        how.batch_size, how.noise_floor, tokenizer_digest(loaded.tokenizer), prompts,
     ]  # fmt: skip
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
     return KEPT / f"{file_name(task.name)}-{digest}.parquet"
+
+
+def kept_rows(path: Path | None) -> list[Row] | None:
+    """What was measured of a base before. None where nothing was, and where the file is damaged or of another version:
+    the base is there to be asked again, and what it says takes the file's place."""
+    if path is None or not path.is_file():
+        return None
+    try:
+        return read_items(path)
+    except UserError:
+        return None
 
 
 def tokenizer_digest(tokenizer: Any) -> str:

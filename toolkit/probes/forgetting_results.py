@@ -33,7 +33,8 @@ TEXT = "text.parquet"
 def write_results(folder: Path, rows: Path, read: Read, about: Result) -> Result:
     """Keep what was read: a file a task and one of the texts in `rows`, and the two JSON files in `folder`.
 
-    Tasks that lie in `rows` from before stay, unless they were read anew. Returns what evaluation_results.json says.
+    Tasks and texts that lie in `rows` from before stay, unless they were read anew. Returns what
+    evaluation_results.json says.
     """
     by_task: dict[str, list[Row]] = {}
     for row in read.items:
@@ -41,7 +42,9 @@ def write_results(folder: Path, rows: Path, read: Read, about: Result) -> Result
     for task, of_task in by_task.items():
         write_reading(rows / f"{file_name(task)}.parquet", of_task, item_schema())
     if read.windows:
-        write_reading(rows / TEXT, read.windows, window_schema())
+        asked = {row["text"] for row in read.windows}
+        others = [row for row in stored_windows(rows) if row["text"] not in asked]
+        write_reading(rows / TEXT, others + read.windows, window_schema())
     everything = stored_rows(rows)
     base = {**about, **baseline(everything)}
     with_settings(base, folder / BASELINE, read)
@@ -82,7 +85,11 @@ def stored_rows(folder: Path) -> Read:
     for path in sorted(folder.glob("*.parquet")):
         if path.name != TEXT:
             items += read_items(path)
-    return Read(items, read_rows_of_text(folder / TEXT) if (folder / TEXT).is_file() else [])
+    return Read(items, stored_windows(folder))
+
+
+def stored_windows(folder: Path) -> list[Row]:
+    return read_rows_of_text(folder / TEXT) if (folder / TEXT).is_file() else []
 
 
 def write_json(path: Path, values: Result) -> None:
@@ -98,11 +105,12 @@ def baseline(read: Read) -> Result:
     tasks = {}
     for task, rows in grouped(read.items, "task").items():
         before = [row for row in rows if row["when"] == "before"]
-        subjects = {name: means(of, "before")[task] for name, of in grouped(before, "subject").items()}
+        # Of a measure that is no number of one question, such as F1, there is no mean.
+        subjects = {name: means(of, "before").get(task, {}) for name, of in grouped(before, "subject").items()}
         tasks[task] = {
             "questions": len({(row["subject"], row["item"]) for row in before}),
             "cut": len({(row["subject"], row["item"]) for row in before if row["cut"]}),
-            "measures": means(before, "before")[task],
+            "measures": means(before, "before").get(task, {}),
             "subjects": subjects,
         }
     return {"tasks": tasks, "text": {key.split("/", 1)[1].rsplit("/", 1)[0]: value for key, value in texts.items()}}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from lm_eval.models import huggingface
+from lm_eval.models.utils import normalize_gen_kwargs
 
 from toolkit.errors import UserError
 
@@ -48,6 +49,11 @@ class InMemory(HFLM):
 
     def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> list[tuple[float, bool]]:
         for request, (_, context, continuation) in zip(self.asking, requests, strict=True):
+            if len(continuation) > self.max_length:
+                raise UserError(
+                    f'[forgetting] the task "{request.task_name}" has an answer of {len(continuation)} tokens, and'
+                    f" [model] max_length = {self.max_length}: raise max_length."
+                )
             # The last token is scored and not read.
             self.note_cut(request, len(context) + len(continuation) - 1 - self.max_length)
         return super()._loglikelihood_tokens(requests, *args, **kwargs)
@@ -55,7 +61,9 @@ class InMemory(HFLM):
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         for request in requests:
             text, arguments = request.args
-            room = self.max_length - int(arguments.get("max_gen_toks", self.max_gen_toks))
+            # A task may give the number under one of four names.
+            normal: Any = normalize_gen_kwargs(arguments, self.max_gen_toks)
+            room = self.max_length - normal["max_gen_toks"]
             if room < 1:
                 raise UserError(
                     f'[forgetting] the task "{request.task_name}" generates answers of up to'

@@ -7,12 +7,13 @@ import json
 import logging
 import random
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 from toolkit.errors import MachineError, UserError, nearest
 from toolkit.models.loaded import Loaded, mixed_precision, undisturbed
-from toolkit.probes.lm_memory import InMemory, Progress, barred
+from toolkit.probes.lm_memory import HFLM, InMemory, Progress, barred
 from toolkit.probes.named import Named
 from toolkit.recipe import Model
 
@@ -36,23 +37,28 @@ class Task(NamedTuple):
 
 
 @functools.cache
-def manager(folders: tuple[str, ...], *, own: bool) -> Any:
-    """lm-eval's index of tasks. own: its own ten thousand too, which takes some seconds."""
+def own_index() -> Any:
+    """lm-eval's index of its own ten thousand tasks, which takes some seconds."""
     from lm_eval.tasks import TaskManager
 
     with quiet():
-        return TaskManager(include_path=list(folders) or None, include_defaults=own)
+        return TaskManager()
+
+
+def index_of(folder: Path) -> Any:
+    """lm-eval's index of a folder's tasks alone: they take the place of none of its own."""
+    from lm_eval.tasks import TaskManager
+
+    with quiet():
+        return TaskManager(include_path=str(folder), include_defaults=False)
 
 
 def load_tasks(named: list[Named], *, code: bool) -> list[Task]:
     """Every task with its data. Raises UserError for a name that lm-eval does not know and for data that are not there,
     MachineError where the hub cannot be reached."""
-    if not named:
-        return []
-    folders = tuple(str(one.folder) for one in named if one.folder)
-    index = manager(folders, own=any(one.folder is None for one in named))
     tasks = []
     for one in named:
+        index = index_of(one.folder) if one.folder else own_index()
         for name in one.inside or (one.name,):
             if name not in index.task_index:
                 near = nearest(name, list(index.task_index))
@@ -66,7 +72,8 @@ def loaded_tasks(index: Any, name: str, *, code: bool) -> list[Task]:
     from datasets.exceptions import DatasetNotFoundError
 
     try:
-        with quiet():
+        # A task is tried on its first question when it is loaded.
+        with quiet(), sandboxed(code=code), blamed(name):
             loaded = index.load([name])
     except DatasetNotFoundError as error:
         raise UserError(f'[forgetting] tasks: "{name}": {first_line(error)}') from None
@@ -78,11 +85,6 @@ def loaded_tasks(index: Any, name: str, *, code: bool) -> list[Task]:
             f'the data of the task "{name}" could not be had ({first_line(error)}). Without network, fetch them where'
             " there is one (python -m toolkit.data RECIPE --fetch) and copy Hugging Face's cache (HF_HOME)."
         ) from None
-    # A task file's mistakes are of any class: KeyError for a split, jinja2's own for a template.
-    except Exception as error:
-        raise UserError(
-            f'[forgetting] tasks: "{name}" cannot be used: {type(error).__name__}: {first_line(error)}'
-        ) from error
     leaves = loaded["tasks"]
     for leaf in leaves.values():
         refuse_unfit(name, leaf)
@@ -90,6 +92,19 @@ def loaded_tasks(index: Any, name: str, *, code: bool) -> list[Task]:
         return [Task(name, loaded["groups"][name], tuple(leaves), code)]
     # A tag is many tasks under one name: each is its own.
     return [Task(leaf, built, (leaf,), code) for leaf, built in leaves.items()]
+
+
+@contextlib.contextmanager
+def blamed(name: str) -> Iterator[None]:
+    """A task file's mistakes are of any class: KeyError for a split, jinja2's own for a template."""
+    try:
+        yield
+    except (UserError, MachineError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        raise UserError(
+            f'[forgetting] tasks: "{name}" cannot be used: {type(error).__name__}: {first_line(error)}'
+        ) from error
 
 
 def refuse_unfit(name: str, leaf: Any) -> None:
@@ -163,13 +178,14 @@ def ask(
             apply_chat_template=chat,
             fewshot_as_multiturn=True,
         )
-    samples: Any = (results or {}).get("samples")
-    return [
-        row
-        for leaf in leaves_of(task)
-        for sample in samples[leaf.task_name]
-        for row in rows_of(task, leaf, sample, lm.cut.get((leaf.task_name, sample["doc_id"]), 0))
-    ]
+        samples: Any = (results or {}).get("samples")
+        # Inside too: lm-eval draws a name for a task each time that it is asked for its own.
+        return [
+            row
+            for leaf in leaves_of(task)
+            for sample in samples[leaf.task_name]
+            for row in rows_of(task, leaf, sample, lm.cut.get((leaf.task_name, sample["doc_id"]), 0))
+        ]
 
 
 def manager_of(task: Task) -> dict[str, Any]:
@@ -188,8 +204,10 @@ def rows_of(task: Task, leaf: Any, sample: Row, cut: int) -> Iterator[Row]:
     is_choice = leaf.OUTPUT_TYPE == "multiple_choice"
     prompt = sample["arguments"][0][0]
     prompt = prompt if isinstance(prompt, str) else str(prompt)
-    choices = [arguments[1].strip() for arguments in sample["arguments"]] if is_choice else []
-    likelihoods = [float(response[0]) for response in sample["filtered_resps"]] if is_choice else None
+    # For acc_mutual_info, what each choice is without its question stands behind the choices.
+    number_of = len(sample["arguments"]) // (2 if "acc_mutual_info" in sample["metrics"] else 1)
+    choices = [arguments[1].strip() for arguments in sample["arguments"][:number_of]] if is_choice else []
+    likelihoods = [float(response[0]) for response in sample["filtered_resps"][:number_of]] if is_choice else None
     several = len(getattr(leaf, "_filters", None) or []) > 1
     for metric in sample["metrics"]:
         value = sample[metric]
@@ -227,18 +245,15 @@ def taken(metric: str, choices: list[str], likelihoods: list[float]) -> str:
 
 
 def prompts_digest(task: Task, asked: Model, limit: int | None, few_shot: int | None, tokenizer: Any) -> str:
-    """SHA-256 of all that a task asks and how it scores: every request, every right answer, filters and metrics."""
+    """SHA-256 of all that a task asks and how it scores: every request, every right answer, filters and metrics.
+
+    Sets random states, as `ask` does inside. Raises UserError where a question cannot be made.
+    """
     from lm_eval.utils import handle_non_serializable
 
     chat = asked.format == "chat"
-    # Seeds are drawn from as in `ask`, and put back.
-    states = random.getstate()
-    import numpy as np
-    import torch
-
-    more = np.random.get_state(), torch.get_rng_state()
     whole = hashlib.sha256()
-    with quiet(), barred(None), sandboxed(code=task.code):
+    with quiet(), barred(None), sandboxed(code=task.code), blamed(task.name):
         as_asked(task, few_shot)
         template = functools.partial(chat_text, tokenizer) if chat else None
         for leaf in leaves_of(task):
@@ -250,21 +265,13 @@ def prompts_digest(task: Task, asked: Model, limit: int | None, few_shot: int | 
             whole.update(config.encode())
             for request in leaf.instances:
                 whole.update(json.dumps([request.args, request.doc], default=str, ensure_ascii=False).encode())
-    random.setstate(states)
-    np.random.set_state(more[0])
-    torch.set_rng_state(more[1])
     return whole.hexdigest()
 
 
 def chat_text(tokenizer: Any, history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-    """As lm-eval renders a conversation, with thinking off."""
-    return tokenizer.apply_chat_template(
-        history,
-        tokenize=False,
-        add_generation_prompt=add_generation_prompt,
-        continue_final_message=not add_generation_prompt,
-        enable_thinking=False,
-    )
+    """As lm-eval renders a conversation for InMemory, with thinking off."""
+    of_lm_eval = SimpleNamespace(tokenizer=tokenizer, chat_template_args={"enable_thinking": False})
+    return HFLM.apply_chat_template(of_lm_eval, history, add_generation_prompt)
 
 
 @contextlib.contextmanager
@@ -289,11 +296,24 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def sandboxed(*, code: bool) -> Iterator[None]:
-    """A task file's templates without Python's insides: as lm-eval reads them, a template could run anything."""
+    """A task file's templates without Python's insides, and no measures but lm-eval's own: as it reads them, a template
+    could run anything, and a measure that it does not know is looked for, and run, as code of the library evaluate."""
+    import lm_eval.api.metrics  # which fills the registry
+    import lm_eval.api.task
     import lm_eval.utils
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from lm_eval.api.registry import metric_registry
 
-    open_one = lm_eval.utils.env
+    open_one, get_metric = lm_eval.utils.env, lm_eval.api.task.get_metric
+
+    def known_metric(name: str, hf_evaluate_metric: bool = False) -> Any:
+        if hf_evaluate_metric or name not in metric_registry:
+            raise UserError(
+                f'the measure "{name}" is none of lm-eval\'s own, and its code has not been run. Let it run where you'
+                " trust it: [forgetting] task_code = true (--task-code)."
+            )
+        return get_metric(name)
+
     if not code:
         closed = ImmutableSandboxedEnvironment(
             loader=open_one.loader,
@@ -301,11 +321,11 @@ def sandboxed(*, code: bool) -> Iterator[None]:
             keep_trailing_newline=open_one.keep_trailing_newline,
         )
         closed.filters.update(open_one.filters)
-        lm_eval.utils.env = closed
+        lm_eval.utils.env, lm_eval.api.task.get_metric = closed, known_metric
     try:
         yield
     finally:
-        lm_eval.utils.env = open_one
+        lm_eval.utils.env, lm_eval.api.task.get_metric = open_one, get_metric
 
 
 def first_line(error: Exception) -> str:

@@ -52,14 +52,20 @@ def added(said: Summary, groups: list[Group]) -> Summary:
 
 
 def correct(found: Summary) -> int:
-    """Add to each run's test its p with Holm over all of them, and what it could have shown; returns their number."""
-    measures = [m for group in found.values() for task in group["tasks"].values() for m in task["measures"].values()]
-    runs = [run for measure in measures for run in measure["per_run"]]
-    for run, corrected in zip(runs, holm([run["p"] for run in runs]), strict=True):
-        run["holm"], run["shown"] = corrected, corrected is not None and corrected <= ALPHA
-    for measure in measures:
-        measure.update(could_show(measure, len(runs)))
-    return len(runs)
+    """Add to each run's test its p with Holm over all of them, and what it could have shown; returns their number.
+
+    Main measures are tested. A task's others (the second filter of GSM8K) judge the same answers again, and are shown.
+    """
+    tasks = [task for group in found.values() for task in group["tasks"].values()]
+    tested = [run for task in tasks for run in task["measures"][task["main"]]["per_run"]]
+    corrected = iter(holm([run["p"] for run in tested]))
+    for task in tasks:
+        for name, measure in task["measures"].items():
+            for run in measure["per_run"]:
+                run["holm"] = next(corrected) if name == task["main"] else None
+                run["shown"] = run["holm"] is not None and run["holm"] <= ALPHA
+            measure.update(could_show(measure, len(tested)))
+    return len(tested)
 
 
 def explore(found: Summary) -> None:

@@ -120,5 +120,5 @@ def draw_rows(panel: Axes, groups: list[Group], looks: dict[str, Look], rows: li
     panel.tick_params(axis="y", length=0)
     panel.set_ylim(len(rows) - 0.4, -0.6)
     panel.set_xlim(*limits(rows))
-    panel.xaxis.set_major_locator(MaxNLocator(nbins=9))
+    panel.xaxis.set_major_locator(MaxNLocator(nbins=9, steps=[1, 2, 5, 10]))
     panel.set_xlabel("points")

@@ -185,7 +185,7 @@ def bars(panel: Axes, tasks: list[str], drawn: list[Series], chance: dict[str, f
             if value["low"] is not None:
                 ends = max(value["low"], 0), min(value["high"], 1)
                 panel.vlines(x, *ends, color="#000000", linewidth=1.1, gid=series.gid, zorder=3)
-    for number, task in enumerate(tasks):
+    for number, task in ((number, task) for number, task in enumerate(tasks) if chance[task]):
         panel.hlines(
             chance[task], number - 0.45, number + 0.45, color=GREY, linewidth=1.1, linestyle=(0, (1, 2)), zorder=3
         )

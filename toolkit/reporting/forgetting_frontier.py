@@ -110,9 +110,15 @@ def forgetting_rows(group: Group) -> list[list[Summary]]:
     return [run.rows("forgetting", needed=("step", "epoch", "exposures")) for run in group.runs]
 
 
+def from_zero(rows: list[Summary]) -> list[Summary]:
+    """The same with what no row before training needs to say: that nothing had changed yet."""
+    changes = {key: 0.0 for row in rows for key in row if key == MEAN_CHANGE or key.endswith("/kl_from_base")}
+    return [changes | row if row["epoch"] == 0 else row for row in rows]
+
+
 def with_readings(groups: list[Group]) -> list[Group]:
     """The groups with those readings in place of their own, where they are enough for a curve."""
-    others = [replace(group, readings=forgetting_rows(group)) for group in groups]
+    others = [replace(group, readings=[from_zero(rows) for rows in forgetting_rows(group)]) for group in groups]
     keys = {key for group in others for rows in group.readings for row in rows for key in row}
     drawn = [key for key in keys if key == MEAN_CHANGE or key.endswith("/kl_from_base")]
     return others if any(len(group.curve(key)) >= FEWEST for group in others for key in drawn) else []

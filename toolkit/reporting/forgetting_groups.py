@@ -48,11 +48,7 @@ def of_measure(group: Group, runs: Alike) -> Summary:
     """One measure of a task over a group's runs, and each run's own test."""
     first: Asked = runs[0][1]
     per_run = [{"run": group.runs[place].label, "seed": group.seeds[place], **of_run(asked)} for place, asked in runs]
-    before, after, change = (over_runs(per_run, key) for key in ("before", "after", "change"))
-    one_base = all((asked.before == first.before).all() for _, asked in runs)
-    if one_base:
-        # One base, however many runs: nothing varies but the questions.
-        before |= dict(zip(("low", "high"), per_run[0]["before_interval"], strict=True), over="questions")
+    before, after, change = of_base(runs, per_run), over_runs(per_run, "after"), over_runs(per_run, "change")
     again = [run["again_changed"] for run in per_run if run["again_changed"] is not None]
     corrected = {
         key: number(chance_corrected(mean, first.chance)) if not first.graded and first.chance < 1 else None
@@ -74,6 +70,15 @@ def of_measure(group: Group, runs: Alike) -> Summary:
         "again_changed": math.fsum(again) / len(again) if again else None,
         "per_run": per_run,
     }
+
+
+def of_base(runs: Alike, per_run: list[Summary]) -> Summary:
+    """What was before training: of one base, however many runs, nothing varies but the questions."""
+    found = over_runs(per_run, "before")
+    if all((read.before == runs[0][1].before).all() for _, read in runs):
+        low, high = per_run[0]["before_interval"]
+        found |= {"low": low, "high": high, "over": "questions"}
+    return found
 
 
 def over_runs(per_run: list[Summary], key: str) -> Summary:
@@ -177,8 +182,8 @@ def of_text(group: Group, runs: Alike) -> Summary:
             own |= ratio(key, bits, scored.tokens)
         per_run.append(own)
     first: Scored = runs[0][1]
-    keys = ("before", "after", "change", "kl_from_base", "kl_to_base")
-    found: Summary = {key: over_runs(per_run, key) for key in keys}
+    keys = ("after", "change", "kl_from_base", "kl_to_base")
+    found: Summary = {"before": of_base(runs, per_run)} | {key: over_runs(per_run, key) for key in keys}
     totals = {"windows": len(first.bytes), "tokens": int(first.tokens.sum()), "bytes": int(first.bytes.sum())}
     percent = percent_change(found["before"]["mean"], found["after"]["mean"])
     return {**totals, "digest": first.digest, **found, "change_percent": percent, "per_run": per_run}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from toolkit.reporting.forgetting_words import ABOUT, share, span
+from toolkit.reporting.forgetting_words import ABOUT, not_negative, share, span
 from toolkit.reporting.page import Section
 from toolkit.reporting.verdict import ALPHA
 
@@ -47,7 +47,8 @@ def sections(said: Summary) -> Iterator[Section]:
         more = f" The first {MOST_ROWS}; all are in summary.json." if len(rows) > MOST_ROWS else ""
         yield Section(
             "Forgetting, model by model",
-            f"{ABOUT} Two-sided, exact; Holm is over all {tests} tests of this table; intervals are Newcombe's.{more}",
+            f"{ABOUT} Two-sided, exact; Holm is over the {tests} tests of the tasks' first measures; intervals are"
+            f" Newcombe's.{more}",
             OF_RUNS,
             rows[:MOST_ROWS],
         )
@@ -129,12 +130,14 @@ def run_rows(measured: list[tuple[str, str, Summary]]) -> Iterator[list[str]]:
             low, high = run["change_interval"]
             again = run["again_changed"]
             shown = ("forgotten" if run["change"] < 0 else "gained") if run["shown"] else "no change shown"
+            shown = "no test of its own" if run["holm"] is None else shown
+            corrected = "–" if run["holm"] is None else f"{run['holm']:.3g}"
             yield [
                 task, run["run"], share(run["before"]), share(run["after"]),
                 change({"mean": run["change"], "low": low, "high": high}, found["share"]),
                 "–" if run["before"] <= 0 else f"{100 * run['change'] / run['before']:z.1f} %",
                 *("–" if run[key] is None else f"{run[key]:,}" for key in ("only_before", "only_after")),
-                f"{run['p']:.3g}", f"{run['holm']:.3g}", shown, f"{run['answers_changed']:,} of {run['questions']:,}",
+                f"{run['p']:.3g}", corrected, shown, f"{run['answers_changed']:,} of {run['questions']:,}",
                 "–" if again is None else noise(again, run["questions"]),
             ]  # fmt: skip
 
@@ -171,7 +174,7 @@ def subject_rows(most: list[tuple[str, str]], groups: Summary) -> Iterator[list[
 
 def text_row(text: str, name: str, found: Summary) -> list[str]:
     def cell(key: str) -> str:
-        spread = found[key]
+        spread = not_negative(found[key]) if key.startswith("kl_") else found[key]
         if spread["mean"] is None:
             return "–"
         return f"{spread['mean']:z.3f}" + (

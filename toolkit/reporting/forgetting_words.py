@@ -156,12 +156,18 @@ def of_text(found: Summary) -> str:
     over = f"over {change['n']} runs" if change["over"] == "runs" else f"over its {found['windows']:,} windows"
     said = (
         f"{found['before']['mean']:.3f} bits a byte before, {found['after']['mean']:.3f} after, change"
-        f" {interval(change, '{:.3f}')} {over}"
+        f" {interval(change, '{:z.3f}')} {over}"
     )
     if kl["mean"] is None:
         return said
-    reverse = f", {interval(found['kl_to_base'], '{:.3f}')} the other way" if found["kl_to_base"]["mean"] else ""
-    return f"{said}; KL(base || model) {interval(kl, '{:.3f}')} bits a token{reverse}"
+    reverse = found["kl_to_base"]
+    other_way = "" if reverse["mean"] is None else f", {interval(not_negative(reverse), '{:.3f}')} the other way"
+    return f"{said}; KL(base || model) {interval(not_negative(kl), '{:.3f}')} bits a token{other_way}"
+
+
+def not_negative(spread: Summary) -> Summary:
+    """What is shown of an interval ends where the measure does."""
+    return spread if spread["low"] is None else spread | {"low": max(spread["low"], 0.0)}
 
 
 def share(value: float) -> str:

@@ -123,9 +123,12 @@ def read_instructions(
     """
     problems = Problems(source)
     asked_before: set[bytes] = set()
+    columns: dict[str, None] = {}
     for row in read_rows(source, problems):
-        if not counts["rows"]:
-            counts.update(f"unused {column}" for column in refuse_columns(list(row.values), source))
+        if not columns.keys() >= row.values.keys():
+            # Of JSON Lines each row has columns of its own.
+            columns |= dict.fromkeys(row.values)
+            counts.update(f"unused {column}" for column in refuse_columns(list(columns), source))
         counts["rows"] += 1
         try:
             instruction, given, output = (text_of(row, column) for column in COLUMNS)

@@ -82,8 +82,9 @@ class StageCallback(TrainerCallback):
     exposures: Exposures
     is_over: Callable[[], bool] = lambda: False
     """Whether the last readings say that training is to end."""
-    after_epoch: Callable[[int, float], None] = lambda step, epoch: None
-    """What else is measured at (step, epoch), the end of an epoch that is not the stage's last."""
+    after_epoch: Callable[[int, float], bool] = lambda step, epoch: False
+    """Measure what else is measured at (step, epoch), the end of an epoch that is not the recipe's last; whether the
+    stage is to end with it."""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         last = state.global_step >= state.max_steps
@@ -103,11 +104,10 @@ class StageCallback(TrainerCallback):
             # Also called where training stops inside an epoch.
             return
         epoch = round(state.epoch or 0.0)
-        last = state.global_step >= state.max_steps
+        # Before the reading, which has more to read where it is the stage's last.
+        last = state.global_step >= state.max_steps or self.after_epoch(state.global_step, float(epoch))
         if last or self.reading.due_after_epoch(epoch):
             self.read(state.global_step, float(epoch), last)
-        if not last:
-            self.after_epoch(state.global_step, float(epoch))
         control.should_training_stop = control.should_training_stop or self.is_over()
         self.keep_epoch(epoch)
         if self.saving.due_after_epoch(epoch) or self.saving.due_after_step(state.global_step):

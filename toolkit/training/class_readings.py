@@ -34,16 +34,23 @@ def take_class_reading(training: Training, name: str, stage: Stage, step: int, e
         keep_if_best(training, name, training.step + step, value, how.best_by, weights=stage.keep == "best")
 
 
-def finish_classifier(training: Training, name: str, stage: Stage, *, last: bool) -> None:
-    """After a stage: back to its best weights where those are wanted, and after the last one the test, once."""
-    best = best_so_far(training.run, name)
-    if stage.keep == "best" and best:
+def put_best_class_back(training: Training, name: str, stage: Stage) -> dict[str, Any] | None:
+    """After a stage whose `keep` says best: the best reading's weights become the present ones. Returns that reading;
+    None where the last weights stay."""
+    best = best_so_far(training.run, name) if stage.keep == "best" else None
+    if best:
         load_weights(training.loaded, best_folder(training.run, name))
+    return best
+
+
+def take_test(training: Training, name: str, best: dict[str, Any] | None) -> None:
+    """After the last stage: the test, once. `best` is the reading whose weights are tested, None for the last ones."""
     # A run that was killed after its test has the row, and takes no second look.
-    if last and not training.run.rows("test"):
-        step, epoch = training.run.rows("classification")[-1]["step"], training.run.rows("train")[-1]["epoch"]
-        kept = {"best_step": best["step"] if stage.keep == "best" and best else step}
-        read_splits(training, "test", name, step - training.step, epoch - training.epoch, ("validation", "test"), kept)
+    if training.run.rows("test"):
+        return
+    step, epoch = training.run.rows("classification")[-1]["step"], training.run.rows("train")[-1]["epoch"]
+    kept = {"best_step": best["step"] if best else step}
+    read_splits(training, "test", name, step - training.step, epoch - training.epoch, ("validation", "test"), kept)
 
 
 def read_splits(

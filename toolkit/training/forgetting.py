@@ -68,11 +68,14 @@ def take_forgetting(training: Training, name: str, step: int, epoch: float, more
     )  # fmt: skip
 
 
-def forgetting_after_epoch(training: Training, name: str, step: int, epoch: float) -> None:
-    """What is measured beside the stage's own readings after each epoch but the last, where the recipe asks for it."""
+def forgetting_after_epoch(training: Training, name: str, step: int, epoch: float) -> bool:
+    """What is measured beside the stage's own readings after each epoch but the last, where the recipe asks for it.
+    Returns whether so much was forgotten that the stage ends here."""
     how = training.recipe.forgetting
-    if how and how.every == "epoch":
-        take_forgetting(training, name, step, epoch)
+    if how is None or how.every == "stage":
+        return False
+    take_forgetting(training, name, step, epoch)
+    return is_worse(training.run, training.recipe, name) is not None
 
 
 def base_of(training: Training) -> Read:
@@ -111,11 +114,19 @@ def keep_forgetting(run: Run) -> None:
 
 
 def is_worse(run: Run, recipe: Recipe, stage: str) -> str | None:
-    """The task whose accuracy has fallen by more than `stop_if_worse_by`, at a stage's last reading; None where none
-    has."""
+    """The task whose accuracy was lower by more than `stop_if_worse_by` at a reading of a stage; None where none was.
+
+    At any of them: where better weights were put back after the one that ended the stage, it has ended all the same.
+    """
     limit = recipe.forgetting.stop_if_worse_by if recipe.forgetting else None
-    rows = [row for row in run.rows(KIND) if row["stage"] == stage] if limit is not None else []
-    if limit is None or not rows:
+    if limit is None:
         return None
-    changes = main_changes(rows[-1])
-    return next((task for task, change in changes.items() if change < -limit), None)
+    fallen = (
+        task
+        for row in run.rows(KIND)
+        if row["stage"] == stage
+        for task, change in main_changes(row).items()
+        # 0.7 - 0.8 is -0.10000000000000009.
+        if change < -limit - 1e-9
+    )
+    return next(fallen, None)

@@ -190,7 +190,7 @@ def put_best_back(training: Training, name: str, stage: Stage) -> dict[str, Any]
     ones. Returns that reading; None where the last one is the best, or nothing is chosen."""
     validates = any(example.split == "validation" for example in training.built.examples)
     readings = readings_of_epochs(training, name) if stage.keep == "best" and validates else []
-    if not readings or best(readings) is readings[-1]:
+    if not readings or best(readings)["step"] == readings[-1]["step"]:
         return None
     found = best(readings)
     epoch = round(found["epoch"] - training.epoch)

@@ -11,7 +11,7 @@ from toolkit.run_folder import remove_folder, whole_folder, write_whole
 from toolkit.stored import read_json
 from toolkit.training import classify, dpo, exam, sft
 from toolkit.training.callback import Every, StageCallback
-from toolkit.training.class_readings import finish_classifier, is_over, take_class_reading
+from toolkit.training.class_readings import is_over, put_best_class_back, take_class_reading, take_test
 from toolkit.training.forgetting import forgetting_after_epoch, is_worse, measure_base, take_forgetting
 from toolkit.training.readings import Training, keep_row, keep_weights, put_best_back, take_reading
 from toolkit.training.rows import Rows, stage_examples
@@ -56,25 +56,19 @@ def finish_stage(training: Training, name: str, stage: Stage) -> None:
     A run that was killed in here finds the rows of what was read already, and reads only the rest.
     """
     run, done = training.run, updates_done(training.run, name, stage)
-    worse, is_last = is_worse(run, training.recipe, name), name == list(training.recipe.stage)[-1]
     trained = [row["epoch"] - training.epoch for row in run.rows("train") if row["stage"] == name]
     epoch = float(stage.epochs) if stage.method == "exam" or not trained else trained[-1]
-    early, more = epoch < stage.epochs, {}
-    if stage.method == "classify":
-        if run.rows("classification")[-1]["step"] < training.step + done:
-            take_class_reading(training, name, stage, done, epoch)
-        finish_classifier(training, name, stage, last=is_last or worse is not None)
-    else:
-        best = put_best_back(training, name, stage)
-        more = {"best_step": best["step"]} if best else {}
-        final = run.rows("recall")[-1]
-        # The last reading of a stage has generated text too.
-        if (best and "best_step" not in final) or (early and "recall/strict" not in final):
-            take_reading(training, name, done, epoch, with_text=True, more=more)
+    best = (put_best_class_back if stage.method == "classify" else put_best_back)(training, name, stage)
+    more = {"best_step": best["step"]} if best and best["step"] < training.step + done else {}
+    if more and stage.method != "classify" and "best_step" not in run.rows("recall")[-1]:
+        take_reading(training, name, done, epoch, with_text=True, more=more)
     taken = [row for row in run.rows("forgetting") if (row["stage"], row["step"]) == (name, training.step + done)]
     if not taken or (more and "best_step" not in taken[-1]):
         take_forgetting(training, name, done, epoch, more)
-    if worse and (early or not is_last):
+    worse, is_last = is_worse(run, training.recipe, name), name == list(training.recipe.stage)[-1]
+    if stage.method == "classify" and (is_last or worse):
+        take_test(training, name, best)
+    if worse and (epoch < stage.epochs or not is_last):
         say_worse(training, worse)
 
 
