@@ -7,7 +7,10 @@ from pathlib import Path
 
 from benchmarks.project import Quick
 
-EACH = ("startup", "second_recipe", "training_step", "reading", "comparing", "simulations", "scaling", "kills")
+EACH = (
+    "startup", "second_recipe", "training_step", "reading", "comparing", "forgetting_speed", "simulations", "scaling",
+    "kills",
+)  # fmt: skip
 """The short ones first."""
 
 

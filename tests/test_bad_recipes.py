@@ -213,6 +213,20 @@ BY_HAND = [
         "a base that is the project": "[model]\nbase = '.'",
         "nf4 without LoRA": "lora = false\n[model]\nprecision = 'nf4'",
         "lora = true": "lora = true",
+        "forgetting of nothing": "[forgetting]",
+        "a folder of tasks that is not there": "[forgetting]\ntasks = ['recipes/nowhere']",
+        "a folder without tasks": "[forgetting]\ntasks = ['checkpoints']",
+        "a file for a folder of tasks": "[forgetting]\ntasks = ['recipes/groupA.toml']",
+        "a text that is not there": "[forgetting]\ntext = ['nowhere.txt']",
+        "a text that is a folder": "[forgetting]\ntext = ['recipes']",
+        "a text that is no path": "[forgetting]\ntext = ['a\\u0000b']".replace("'", '"'),
+        "a stop without tasks": "[forgetting]\ntext = ['a.txt']\nevery = 'epoch'\nstop_if_worse_by = 0.1",
+        "a stop by stages": "[forgetting]\ntasks = ['mmlu']\nstop_if_worse_by = 0.1",
+        "a stop by everything": "[forgetting]\ntasks = ['mmlu']\nevery = 'epoch'\nstop_if_worse_by = 1.0",
+        "a stop by nothing": "[forgetting]\ntasks = ['mmlu']\nevery = 'epoch'\nstop_if_worse_by = 0.0",
+        "a stop of an exam": (
+            "[forgetting]\ntasks = ['mmlu']\nevery = 'epoch'\nstop_if_worse_by = 0.1\n[stage.drill]\nmethod = 'exam'"
+        ),
     }.items()
 ]
 BY_HAND += [
@@ -274,7 +288,11 @@ def check(broken: Broken, folder: Path) -> None:
     said = refusal(broken)
     after = contents(folder)
     assert {**after, MINE.name: None} == {**before, MINE.name: None}, broken.what
-    named = [MINE.name, "--seeds"] + [f"--set {change}" for change in broken.changes] + ["[model] base"]
+    named = (
+        [MINE.name, "--seeds"] + [f"--set {change}" for change in broken.changes] + ["[model] base", "[forgetting] t"]
+    )
+    # A folder that does not hold what it should.
+    named += ["checkpoints has no task file"]
     # A mistake in an extended file is said of that one.
     named += re.findall(r'extends = "(.*schema\.json)"', str(broken.content))
     assert any(name in said for name in named), (broken.what, said)

@@ -69,7 +69,7 @@ FORGET = f"""{PHONE}
 tasks = ["key-tasks"]
 text = ["key-held.txt"]
 """
-ALL_SEVENS = ("forgetting.every=epoch", "stage.learn.learning_rate=1e-2", "stage.learn.epochs=3", "data.prefix=7")
+ALL_SEVENS = ("forgetting.every=epoch", "stage.learn.learning_rate=1e-2", "stage.learn.epochs=3", 'data.prefix="7"')
 """Numbers that begin with a digit of which the base is not as sure as of the one that is asked for."""
 DIGITS = ("data.digits=1", "data.count=10", "data.controls=0")
 """All ten of them are trained: whichever digit a model says, it is somebody's."""

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -548,6 +549,13 @@ def test_a_task_file_that_cannot_be_used_is_named_with_what_is_wrong(
     assert message.startswith('[forgetting] tasks: "trivia"')
     assert said in message
     assert "\n" not in message
+
+
+def test_a_damaged_line_of_a_table_is_said_by_its_place(watched: Path, engine: ModuleType) -> None:
+    write_answers(watched / "tasks", "trivia", chinese_questions()[:4])
+    path = watched / "tasks/trivia-test.jsonl"
+    path.write_text(path.read_text(encoding="utf-8") + '{"question": "a", "choices"\n', encoding="utf-8")
+    assert re.search(r'"trivia" cannot be used: \w+: .*(line|row) \d', refused(Path("tasks")))
 
 
 def test_a_later_question_that_cannot_be_made_is_said_before_the_model_is_asked(

@@ -102,8 +102,11 @@ def blamed(name: str) -> Iterator[None]:
     except (UserError, MachineError, MemoryError, OSError):
         raise
     except Exception as error:
+        # datasets say only that they could not read a table, and their cause says where.
+        of = error.__cause__ if type(error).__name__.startswith("DatasetGeneration") else None
+        said = of if isinstance(of, Exception) else error
         raise UserError(
-            f'[forgetting] tasks: "{name}" cannot be used: {type(error).__name__}: {first_line(error)}'
+            f'[forgetting] tasks: "{name}" cannot be used: {type(said).__name__}: {first_line(said)}'
         ) from error
 
 

@@ -88,7 +88,8 @@ def recall_curves(groups: list[Group]) -> Figure:
         controls = any(group.lines("recall/exact_control") for group in groups)
         set_title(panels[0], "Exact recall", "dotted: controls, never trained" if controls else "")
         _draw(panels[0], groups, looks, "recall/exact", against="exposures")
-        _draw(panels[0], groups, looks, "recall/exact_control", against="exposures", dotted=True)
+        if controls:
+            _draw(panels[0], groups, looks, "recall/exact_control", against="exposures", dotted=True)
         share_axis(panels[0], "share of facts recalled exactly")
         if bits_known:
             kind = "number" if all(group.data.get("answer_digits") for group in groups) else "answer"
