@@ -208,11 +208,15 @@ def estimate_memory(shape: Shape, recipe: Recipe, trained: int) -> dict[str, flo
     }
     # Generating a short answer: keys and values of 512 places, which Unsloth makes room for, and logits in two copies.
     cache = shape.layers * shape.kv_heads * shape.head_size * 2 * dense * 512
-    readings = {"readings": recipe.recall.batch_size * (cache + shape.vocabulary * 8.0 * 20)}
+    held = recipe.recall.batch_size * (cache + shape.vocabulary * 8.0 * 20)
+    if recipe.forgetting and recipe.forgetting.tasks:
+        # lm-eval takes the logits of whole prompts; 13 bytes each were measured.
+        held = max(held, recipe.forgetting.batch_size * recipe.model.max_length * shape.vocabulary * 13.3)
+    readings = {"readings": held}
     return {
         "weights": weights,
         "gradients and optimizer": trained * (4 + OPTIMIZER_BYTES[stage.optimizer] + (4 if recipe.lora else 0)),
-        **(readings if not recipe.classifies and sum(readings.values()) > sum(training.values()) else training),
+        **(readings if (recipe.forgetting or not recipe.classifies) and held > sum(training.values()) else training),
     }
 
 

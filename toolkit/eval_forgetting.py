@@ -186,7 +186,7 @@ def read_target(
     """The base's rows, and those of what was trained from it."""
     from toolkit.models.loaded import free_memory
     from toolkit.models.opening import Opened, load_base, open_checkpoint
-    from toolkit.models.reference import reference_of
+    from toolkit.models.reference import Reference, reference_of
     from toolkit.probes.forgetting import Read, read_abilities, read_base
 
     when, checkpoint = moment_of(target), target.checkpoint
@@ -203,10 +203,10 @@ def read_target(
         loaded = load_base(engine, find_base(source), model.model_copy(update={"base": source}), full=bool(checkpoint))
         loaded.model.eval()
         opened = Opened(loaded, model)
-        reference = reference_of(loaded)
-        base = read_base(loaded, engine, model, abilities, reference, when, tell)
+        base = read_base(loaded, engine, model, abilities, Reference(None), when, tell)
         if checkpoint is None or target.base is None:
             return opened, base
+        reference = reference_of(loaded)
         del loaded
         opened = None
         free_memory()

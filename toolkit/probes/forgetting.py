@@ -4,6 +4,7 @@ A task is what the recipe names; its subjects are lm-eval's leaf tasks; a measur
 which is the main one. `when` is before (the base), again (the base a second time: what rounding alone changes), after.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -88,10 +89,12 @@ def read_base(
     tell: Tell,
 ) -> Read:
     """What the base can do, as rows with `when` = before and again; taken from an earlier measurement of the same base
-    with the same questions and settings where there is one."""
+    with the same questions and settings where there is one. Called before anything is trained."""
     how = abilities.how
     items = []
-    with as_base(loaded, reference):
+    # Without an adapter the model is the base itself, as nothing was trained yet.
+    is_base = not hasattr(loaded.model, "peft_config")
+    with contextlib.nullcontext() if is_base else as_base(loaded, reference):
         for task in abilities.tasks:
             kept = kept_file(loaded, engine, asked, how, task)
             if known := kept_rows(kept):
@@ -99,7 +102,8 @@ def read_base(
                 continue
             rows = marked(ask_task(loaded, engine, asked, how, task, how.batch_size, tell), "before")
             if how.noise_floor:
-                other = how.batch_size // 2 if how.batch_size > 1 else 2
+                # Half of it may take the same kernels of a GPU, and change nothing.
+                other = 1 if how.batch_size > 1 else 2
                 rows += marked(ask_task(loaded, engine, asked, how, task, other, tell), "again")
             if kept:
                 write_reading(kept, rows, item_schema(moment=False))
