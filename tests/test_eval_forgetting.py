@@ -1,9 +1,9 @@
 """What a base could do and what became of it, by command: a planted loss is found, and none where there is none."""
 
 import json
+import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -643,9 +643,10 @@ def test_a_wrong_word_is_answered_at_once_with_status_two_and_nothing_is_written
         (["checkpoints/tiny-base", "--tasks", "recipes/none"], 2, "error: [forgetting] tasks: there is no folder"),
         (["checkpoints/tiny-base"], 2, "error: tiny-base/seed-0: say what to ask: --tasks"),
     ):
-        started = time.perf_counter()
+        started = os.times()
         done = command("toolkit.eval_forgetting", *arguments, folder=place)
-        assert time.perf_counter() - started < 1.5
+        # Of the processor, so that a busy machine is no failure.
+        assert os.times().children_user - started.children_user < 1
         assert done.returncode == status, done.stderr
         assert said in done.stderr
         assert "Traceback" not in done.stderr

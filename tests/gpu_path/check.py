@@ -142,3 +142,23 @@ def test_a_head_on_the_backbone_is_trained_and_read_equally(met: dict[str, dict[
     # What was trained is seen in the readings, so that equal ones say something.
     before, after = (ours["readings"][place][0]["probabilities"][0] for place in (0, 1))
     assert abs(before - after) > 100 * TOLERANCE
+
+
+def test_float32_is_trained_in_float32_also_where_bfloat16_is_there(met: dict[str, dict[str, Any]]) -> None:
+    assert met["gpu"]["mixed_precision"] == met["cpu"]["mixed_precision"] == [None] * 4
+
+
+def test_what_is_forgotten_is_measured_equally(met: dict[str, dict[str, Any]]) -> None:
+    ours, theirs = met["cpu"]["forgotten"], met["gpu"]["forgotten"]
+    # Two questions and one text: of the base, and after each of three stages.
+    assert [len(ours["items"]), len(ours["windows"])] == [8, 4]
+    for one, other in zip(ours["items"], theirs["items"], strict=True):
+        assert {key: other[key] for key in ("when", "item", "right", "answer", "prompt_hash")} == {
+            key: one[key] for key in ("when", "item", "right", "answer", "prompt_hash")
+        }
+        assert other["loglikelihoods"] == pytest.approx(one["loglikelihoods"], abs=100 * TOLERANCE)
+    for one, other in zip(ours["windows"], theirs["windows"], strict=True):
+        for key in ("bits", "kl_from_base", "kl_to_base"):
+            assert other[key] == pytest.approx(one[key], abs=100 * TOLERANCE), key
+    # The base is left, so that equal distances say something.
+    assert ours["windows"][-1]["kl_from_base"] > 1000 * TOLERANCE

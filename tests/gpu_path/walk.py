@@ -58,8 +58,29 @@ batch_size = 3
 grad_accum = 1
 learning_rate = 1e-2
 optimizer = "adamw"
+[forgetting]
+tasks = ["abilities"]
+text = ["held_out.txt"]
+batch_size = 2
+noise_floor = false
 """
-"""The other trainers, on a model that has learned a little: two updates each."""
+"""The other trainers, on a model that has learned a little: two updates each, and what is forgotten meanwhile."""
+ABILITIES = """
+task: digits
+dataset_path: json
+dataset_kwargs: {data_files: {test: abilities/digits.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: prompt
+doc_to_choice: choices
+doc_to_target: 0
+metric_list: [{metric: acc}]
+"""
+QUESTIONS = [
+    {"prompt": "第7个电话号码是：", "choices": ["123", "9a", "码"]},
+    {"prompt": "The number of entry 12 is", "choices": [" 55", " is is", "?"]},
+]
+HELD_OUT = "第9个电话号码是：4471\nThe number of entry 3 is 8850.\n"
 CLASSIFIER = """
 study = "classify"
 [data]
@@ -102,6 +123,9 @@ def main(backend: str, folder: Path) -> None:
     launches: dict[str, int] = {}
     if backend == "gpu":
         from tests.gpu_path.stand_in import launches  # also opens the engine, with everything in its place
+
+        # As most GPUs have it: Unsloth's trainers would then take it for float32 training too. Imported behind it.
+        setattr(sys.modules["unsloth_zoo.device_type"], "device_is_bf16_supported", lambda *_, **__: True)  # noqa: B010
     from toolkit.models import open_engine
 
     engine = open_engine("unsloth")
@@ -109,6 +133,11 @@ def main(backend: str, folder: Path) -> None:
         run("recipes/tiny/base.toml", *BASE)
     run(RECIPE, f"name={backend}", *STUDY, seeds=SEEDS)
     Path("later.toml").write_text(LATER, encoding="utf-8")
+    Path("abilities").mkdir(exist_ok=True)
+    Path("abilities/digits.yaml").write_text(ABILITIES, encoding="utf-8")
+    lines = [json.dumps(question, ensure_ascii=False) + "\n" for question in QUESTIONS]
+    Path("abilities/digits.jsonl").write_text("".join(lines), encoding="utf-8")
+    Path("held_out.txt").write_text(HELD_OUT, encoding="utf-8")
     run("later.toml", f"name={backend}-later", *STUDY, seeds="0")
     Path("names").mkdir(exist_ok=True)
     for name, rows in NAMES.items():
@@ -121,6 +150,8 @@ def main(backend: str, folder: Path) -> None:
         "runs": [of_run(backend, seed) for seed in SEEDS.split(",")],
         "later": of_run(f"{backend}-later", "0"),
         "classifier": of_classifier(f"{backend}-classifier"),
+        "forgotten": of_forgetting(f"{backend}-later"),
+        "mixed_precision": mixed_precision_of([backend, f"{backend}-later"]),
         "loss": loss,
         "patches": patches_of(model),
         "forward": type(model.get_base_model()).forward.__name__,
@@ -143,8 +174,27 @@ def of_run(name: str, seed: str) -> dict[str, Any]:
     return {
         "train": done.rows("train"),
         "recall": done.rows("recall"),
-        "readings": [read_reading(path) for path in done.readings()],
+        "readings": [read_reading(path) for path in done.readings("recall")],
     }
+
+
+def of_forgetting(name: str) -> dict[str, Any]:
+    """What every reading of tasks and texts said."""
+    from toolkit.probes.forgetting import read_items, read_rows_of_text
+    from toolkit.run_folder import run_for
+
+    done = run_for(name, 0)
+    return {
+        "items": [row for path in done.readings("forgetting") for row in read_items(path)],
+        "windows": [row for path in done.readings("heldout") for row in read_rows_of_text(path)],
+    }
+
+
+def mixed_precision_of(names: list[str]) -> list[Any]:
+    """What autocast every stage was really trained under."""
+    from toolkit.run_folder import run_for
+
+    return [stage["mixed_precision"] for name in names for stage in run_for(name, 0).info["stages"].values()]
 
 
 def of_classifier(name: str) -> dict[str, Any]:

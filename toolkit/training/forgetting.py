@@ -106,7 +106,8 @@ def write(run: Run, stage: str, step: int, read: Read) -> None:
 def keep_forgetting(run: Run) -> None:
     """At the end of a run: the base and the final weights together, and what became of what the base could do."""
     rows = run.rows(KIND)
-    base, final = read_stored(run, rows[0]), read_stored(run, rows[-1])
+    # An exam that feeds nothing trains nothing, and leaves the base as it was.
+    base, final = read_stored(run, rows[0]), read_stored(run, rows[-1]) if len(rows) > 1 else Read([], [])
     info, recipe = run.info, run.recipe
     about = about_results(run.label, info.get("model", {}), recipe["forgetting"], recipe["model"])
     together = Read(base.items + final.items, base.windows + final.windows)
