@@ -348,7 +348,7 @@ def test_a_base_is_measured_once_for_the_same_questions_and_settings(
 ) -> None:
     first = base_rows(opened, engine)
     # Each of two tasks, and again in batches of another size.
-    assert kept == [4, 2, 4, 2]
+    assert kept == [4, 1, 4, 1]
     assert {row["when"] for row in first} == {"before", "again"}
     assert sorted(path.name.split("-")[0] for path in (tmp_path / "kept").iterdir()) == ["quiz", "trivia"]
     # How its tokenizer was used between is none of its own.
@@ -391,7 +391,7 @@ def test_one_changed_question_or_answer_is_another_measurement_of_its_task(
         kept.clear()
         write_answers(folder, "one", more)
         base_rows(opened, engine, folder)
-        assert kept == [4, 2]
+        assert kept == [4, 1]
     kept.clear()
     write_answers(folder, "one", rows)
     base_rows(opened, engine, folder)
@@ -412,7 +412,7 @@ def test_other_weights_are_another_base(opened: Any, engine: ModuleType, kept: l
         weights["model.norm.weight"][0] += change
         save_file(weights, copied / "model.safetensors", metadata={"format": "pt"})
         base_rows(type(opened)(opened.model, opened.tokenizer, opened.described | {"loaded_from": str(copied)}), engine)
-        assert kept == ([4, 2, 4, 2] if change else [])
+        assert kept == ([4, 1, 4, 1] if change else [])
 
 
 def test_a_damaged_file_is_measured_anew_and_replaced(
@@ -425,7 +425,7 @@ def test_a_damaged_file_is_measured_anew_and_replaced(
         path.write_bytes(damage)
         kept.clear()
         assert base_rows(opened, engine) == first
-        assert kept == [4, 2]
+        assert kept == [4, 1]
         assert path.read_bytes() == whole
 
 
@@ -536,7 +536,7 @@ def test_a_noise_floor_that_a_recipe_does_not_want_is_not_measured(
     assert kept == [8, 8, 8, 8]
     kept.clear()
     results_of(copied, limit=2, noise_floor=True, out=tmp_path / "out")
-    assert kept == [8, 4, 8, 4, 8, 8]
+    assert kept == [8, 1, 8, 1, 8, 8]
 
 
 def test_a_measure_that_is_no_number_of_one_question_is_left_out(abilities: Path, tmp_path: Path) -> None:

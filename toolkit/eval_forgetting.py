@@ -43,7 +43,7 @@ def main(
         int | None, typer.Option(min=8, help=f"Longest prompt in tokens (default: the run's, or {LONGEST}).")
     ] = None,
     noise_floor: Annotated[
-        bool | None, typer.Option(help="Measure the base twice, in batches of two sizes (default: the run's, or so).")
+        bool | None, typer.Option(help="Measure the base twice, then question by question (default: as the run).")
     ] = None,
     task_code: Annotated[bool, typer.Option("--task-code", help="Let code beside task files run.")] = False,
     base: Annotated[str | None, typer.Option(help="The base of a folder that no run made.")] = None,
