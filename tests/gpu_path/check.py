@@ -49,7 +49,7 @@ def met(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600,
+            timeout=1500,
             check=False,
         )
         assert done.returncode == 0, done.stdout
