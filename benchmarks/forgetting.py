@@ -10,15 +10,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 # First, as it says how many threads torch takes: the model is large enough for all.
-from benchmarks.pretrained import BASE, convert, screenshot  # isort: skip
+from benchmarks.pretrained import BASE, WIDTH, convert  # isort: skip
 from benchmarks import forgetting_data
 from benchmarks.measuring import machine, rounded
 from benchmarks.project import ROOT, Folder, Quick, changing, project
+from tests.conftest import BROWSER
 
 RECIPE = "recipes/smollm2/chinese.toml"
 REPORT = Path("reports/smollm2-forgetting")
@@ -53,33 +54,37 @@ def main(
         report = REPORT.with_name("quick") if quick else REPORT
         toolkit("toolkit.compare", *groups, "--name", report.name)
         if not quick:
-            keep(report, groups)
+            keep(report)
 
 
 def toolkit(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", *arguments], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
 
 
-def keep(report: Path, groups: list[str]) -> None:
-    """The page as a picture, its summary, and the changes of every run."""
-    screenshot(report / "index.html", PAGE)
+def keep(report: Path) -> None:
+    """The top of the page as a picture, and its summary without MMLU's fifty subjects, of three questions each."""
+    verdict_and_figures(report / "index.html", PAGE)
     summary = json.loads((report / "summary.json").read_text(encoding="utf-8"))
-    summary["runs_measured"] = {
-        path.parent.relative_to("checkpoints").as_posix(): measured(path)
-        for group in groups
-        for path in sorted(Path(group).glob("seed-*/evaluation_results.json"))
-    }
-    summary["machine"] = machine()
-    NUMBERS.write_text(json.dumps(rounded(summary), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print("\n".join(summary["verdict"]))
+    for group in summary["forgetting"]["groups"].values():
+        for task in group["tasks"].values():
+            task.pop("subjects", None)
+    kept = rounded(summary | {"machine": machine()})
+    NUMBERS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print("\n".join(summary["forgotten"]))
 
 
-def measured(path: Path) -> dict[str, Any]:
-    """What a run's file of results says of its tasks and texts; not of their fifty subjects."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    for task in found["tasks"].values():
-        task.pop("subjects", None)
-    return {key: found[key] for key in ("tasks", "text")}
+def verdict_and_figures(page: Path, picture: Path) -> None:
+    """The page down to its first four figures, which are those of forgetting and of the loss."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
+        tab.goto(page.resolve().as_uri())
+        end = tab.locator("figure").nth(4).bounding_box()
+        assert end is not None
+        tab.screenshot(path=picture, full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": end["y"]})
+        browser.close()
 
 
 if __name__ == "__main__":

@@ -331,7 +331,7 @@ def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
 def base_rows(loaded: Any, engine: ModuleType, folder: Path | str = "abilities", **changes: Any) -> list[Row]:
     """What is known of a base; changes: of the [forgetting] table, and of [model] by max_length and format."""
     from toolkit.models.reference import reference_of
-    from toolkit.probes.forgetting import open_abilities, read_base
+    from toolkit.probes.forgetting import digests_of, open_abilities, read_base
     from toolkit.probes.recall import Moment
     from toolkit.recipe import Forgetting, Model
 
@@ -340,7 +340,8 @@ def base_rows(loaded: Any, engine: ModuleType, folder: Path | str = "abilities",
     how = Forgetting.model_validate({"tasks": [str(folder)], "limit": 2, "few_shot": 0} | changes)
     moment = Moment("run", 0, "learn", 0, 0.0, {}, {})
     abilities = open_abilities(how)
-    return read_base(loaded, engine, asked, abilities, reference_of(loaded), moment, lambda *_: None).items
+    digests = digests_of(loaded, engine, asked, abilities)
+    return read_base(loaded, engine, asked, abilities, reference_of(loaded), digests, moment, lambda *_: None).items
 
 
 def test_a_base_is_measured_once_for_the_same_questions_and_settings(

@@ -357,7 +357,7 @@ def one_task(folder: Path, name: str) -> Any:
 
 @pytest.mark.parametrize("name", ["school", "sums"])
 def test_a_reading_leaves_no_trace(in_training: Loaded, engine: ModuleType, school: Path, name: str) -> None:
-    from toolkit.probes.forgetting import kept_file
+    from toolkit.probes.forgetting import Abilities, digests_of
     from toolkit.probes.lm_tasks import ask
     from toolkit.recipe import Forgetting
 
@@ -367,7 +367,8 @@ def test_a_reading_leaves_no_trace(in_training: Loaded, engine: ModuleType, scho
     )  # fmt: skip
     assert rows
     assert trace(in_training) == before
-    assert kept_file(in_training, engine, asked(), Forgetting(tasks=["school"], few_shot=1), task)
+    how = Forgetting(tasks=["school"], few_shot=1)
+    assert digests_of(in_training, engine, asked(), Abilities(how, [task], []))
     assert trace(in_training) == before
 
 
@@ -376,7 +377,7 @@ def test_a_reading_leaves_no_trace(in_training: Loaded, engine: ModuleType, scho
 def test_a_reading_that_fails_leaves_no_trace_either(
     in_training: Loaded, engine: ModuleType, school: Path, monkeypatch: pytest.MonkeyPatch, where: str, name: str
 ) -> None:
-    from toolkit.probes.forgetting import kept_file
+    from toolkit.probes.forgetting import Abilities, digests_of
     from toolkit.probes.lm_memory import InMemory
     from toolkit.probes.lm_tasks import ask
     from toolkit.recipe import Forgetting
@@ -398,7 +399,8 @@ def test_a_reading_that_fails_leaves_no_trace_either(
     assert trace(in_training) == before
     if where == "prompts":
         with pytest.raises(KeyboardInterrupt):
-            kept_file(in_training, engine, asked(), Forgetting(tasks=["school"], few_shot=1), task)
+            how = Forgetting(tasks=["school"], few_shot=1)
+            digests_of(in_training, engine, asked(), Abilities(how, [task], []))
         assert trace(in_training) == before
 
 
@@ -561,14 +563,14 @@ def test_a_damaged_line_of_a_table_is_said_by_its_place(watched: Path, engine: M
 def test_a_later_question_that_cannot_be_made_is_said_before_the_model_is_asked(
     base: Loaded, engine: ModuleType, watched: Path
 ) -> None:
-    from toolkit.probes.forgetting import kept_file
+    from toolkit.probes.forgetting import Abilities, digests_of
     from toolkit.recipe import Forgetting
 
     rows = chinese_questions()[:4]
     write_choices(watched / "tasks", "trivia", [*rows[:3], {**rows[3], "choices": ["one"]}])
     (task,) = load(Path("tasks"))
     with pytest.raises(UserError, match=r'"trivia" cannot be used: UndefinedError: .* has no element 1'):
-        kept_file(base, engine, asked(), Forgetting(tasks=["tasks"]), task)
+        digests_of(base, engine, asked(), Abilities(Forgetting(tasks=["tasks"]), [task], []))
 
 
 @pytest.mark.parametrize("name", ["max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"])

@@ -120,16 +120,14 @@ def fetch_set(source: str) -> None:
 
 def fetch_tasks(asked: list[Forgetting]) -> None:
     """Have lm-eval load its tasks' data once, so that they lie in its cache."""
-    named = {task: named_tasks([task], code=how.task_code)[0] for how in asked for task in how.tasks}
-    for name, one in named.items():
-        if one.folder:
-            continue
+    named = {task: (named_tasks([task], code=how.task_code)[0], how.task_code) for how in asked for task in how.tasks}
+    for name, (one, code) in named.items():
         from huggingface_hub.constants import HF_HOME
 
         from toolkit.probes.lm_tasks import load_tasks
 
         print(f"{name}: its data …", file=sys.stderr)
-        tasks = load_tasks([one], code=False)
+        tasks = load_tasks([one], code=code)
         print(f"{name}: {sum(len(task.subjects) for task in tasks)} subjects, in {HF_HOME}")
 
 

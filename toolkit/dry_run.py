@@ -211,7 +211,9 @@ def estimate_memory(shape: Shape, recipe: Recipe, trained: int) -> dict[str, flo
     held = recipe.recall.batch_size * (cache + shape.vocabulary * 8.0 * 20)
     if recipe.forgetting and recipe.forgetting.tasks:
         # lm-eval takes the logits of whole prompts; 13 bytes each were measured.
-        held = max(held, recipe.forgetting.batch_size * recipe.model.max_length * shape.vocabulary * 13.3)
+        how = recipe.forgetting
+        at_once = 2 if how.noise_floor and how.batch_size == 1 else how.batch_size
+        held = max(held, at_once * recipe.model.max_length * shape.vocabulary * 13.3)
     readings = {"readings": held}
     return {
         "weights": weights,

@@ -1,8 +1,8 @@
 """What a base could do, and what became of it: `python -m toolkit.eval_forgetting CHECKPOINT... --tasks mmlu`."""
 
 import contextlib
+import hashlib
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -153,13 +153,17 @@ def measure(
     from toolkit.probes.forgetting import open_abilities
 
     loaded: dict[str, Abilities] = {}
-    opened, results = None, []
+    held: list[Opened] = []
+    results = []
     with progress(console) as tell:
         for target, how, model in zip(targets, asked, models, strict=True):
             key = how.model_dump_json()
             loaded[key] = loaded.get(key) or open_abilities(how)
-            opened, read = read_target(target, engine, model, loaded[key], opened, tell)
+            # Taken out of the list, so that a model that the next one does not need is given back.
+            opened, read = read_target(target, engine, model, loaded[key], held, tell)
             results.append(keep(target, how, opened, read, out))
+            held.append(opened)
+            del opened
     return results
 
 
@@ -176,37 +180,52 @@ def model_of(target: Target, changes: dict[str, Any]) -> Model:
     model = prepare(target.checkpoint, target.base if adapter and target.base != own else None, None)
     if target.base and not adapter:
         find_base(target.base)
-    longest = {} if run else {"max_length": LONGEST}
+    # A run that asked nothing is measured as any folder: its own longest is that of its facts.
+    longest = {} if run and run.recipe.get("forgetting") else {"max_length": longest_of(model)}
     return model.model_copy(update=longest | changes)
 
 
+def longest_of(model: Model) -> int:
+    """LONGEST, or as many positions as a local base has."""
+    from toolkit.models.files import Config
+    from toolkit.stored import read_json
+
+    base = find_base(model.base or "")
+    known = read_json(base / "config.json", Config).get("max_position_embeddings") if isinstance(base, Path) else None
+    return min(LONGEST, known) if isinstance(known, int) else LONGEST
+
+
 def read_target(
-    target: Target, engine: ModuleType, model: Model, abilities: "Abilities", opened: "Opened | None", tell: "Tell"
+    target: Target, engine: ModuleType, model: Model, abilities: "Abilities", held: "list[Opened]", tell: "Tell"
 ) -> "tuple[Opened, Read]":
-    """The base's rows, and those of what was trained from it."""
+    """The base's rows, and those of what was trained from it. held: the model that was opened before, if any."""
     from toolkit.models.loaded import free_memory
     from toolkit.models.opening import Opened, load_base, open_checkpoint
     from toolkit.models.reference import Reference, reference_of
-    from toolkit.probes.forgetting import Read, read_abilities, read_base
+    from toolkit.probes.forgetting import Read, digests_of, read_abilities, read_base
 
     when, checkpoint = moment_of(target), target.checkpoint
+    opened = held.pop() if held else None
     if checkpoint and holds_adapter(checkpoint.weights):
         opened = open_checkpoint(checkpoint, engine, model, opened)
         loaded = opened.loaded
         reference = reference_of(loaded)
-        base = read_base(loaded, engine, model, abilities, reference, when, tell)
+        digests = digests_of(loaded, engine, model, abilities)
+        base = read_base(loaded, engine, model, abilities, reference, digests, when, tell)
     else:
         opened = None
         free_memory()
-        # Of what was trained whole, weights stay in float32: its base is loaded in the same way.
         source = target.base or (str(checkpoint.weights) if checkpoint else target.label)
-        loaded = load_base(engine, find_base(source), model.model_copy(update={"base": source}), full=bool(checkpoint))
+        # Of what was trained whole, weights stay in float32: its base is loaded in the same way.
+        full = checkpoint is not None and (checkpoint.run is not None or target.base is not None)
+        loaded = load_base(engine, find_base(source), model.model_copy(update={"base": source}), full=full)
         loaded.model.eval()
         opened = Opened(loaded, model)
-        base = read_base(loaded, engine, model, abilities, Reference(None), when, tell)
+        digests = digests_of(loaded, engine, model, abilities)
+        base = read_base(loaded, engine, model, abilities, Reference(None), digests, when, tell)
         if checkpoint is None or target.base is None:
             return opened, base
-        reference = reference_of(loaded)
+        reference = reference_of(loaded) if abilities.texts else Reference(None)
         del loaded
         opened = None
         free_memory()
@@ -228,17 +247,32 @@ def moment_of(target: Target) -> Any:
 
 def keep(target: Target, how: Forgetting, opened: "Opened", read: "Read", out: Path | None) -> dict[str, Any]:
     """Write what was read where it belongs, and return what the file of results says."""
+    from toolkit.probes.forgetting import file_name
     from toolkit.probes.forgetting_results import about_results, write_results
 
     model = opened.asked
     about = about_results(target.label, opened.loaded.described, how.model_dump(), model.model_dump())
+    about["model"]["weights"] = weights_digest(target, opened)
     run = target.checkpoint.run if target.checkpoint else None
     if run and target.checkpoint and target.checkpoint.weights == run.weights and target.base and out is None:
         with locked(run):
             return write_results(run.path, run.path / FORGETTING, read, about)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", target.label).strip(".-")
+    name = file_name(target.label.replace("/", "--"))
     folder = out / name if out else OUT / f"forgetting-{name}"
     return write_results(folder, folder / FORGETTING, read, about)
+
+
+def weights_digest(target: Target, opened: "Opened") -> str | None:
+    """What identifies the weights that were asked; None of a hub base without a revision."""
+    if target.checkpoint is None:
+        return opened.loaded.described["revision"]
+    weights = target.checkpoint.weights
+    files = sorted([*weights.glob("adapter_model.safetensors"), *weights.glob("model*.safetensors")])
+    whole = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
 
 
 @contextlib.contextmanager

@@ -259,8 +259,12 @@ def start_over(plan: Planned) -> None:
 
 
 def print_results(planned: list[Planned]) -> None:
-    """A row a run, at the end of a call."""
+    """A row a run, at the end of a call; below it what ended before its recipe says."""
     from rich.table import Table
+
+    for plan in planned:
+        if said := plan.run.info.get("ended_early"):
+            print(f"{plan.label}: {said}")
 
     # A pipe or a file has no width that rows would have to fit in.
     console = Console(width=None if sys.stdout.isatty() else 120)

@@ -28,6 +28,8 @@ from toolkit.stored import read_parquet
 KEPT = Path("data/forgetting")
 """What was measured of bases, a file a task and digest: a grid over one base measures it once."""
 
+TEXT = "text"
+"""What the file of the texts is called, beside those of tasks."""
 Row = dict[str, Any]
 Tell = Callable[[str, int, int], None]
 """Told what is asked, and how much of it is done, of how much."""
@@ -79,24 +81,41 @@ def read_abilities(
     return Read(at(moment, marked(items, "after")), windows)
 
 
+def digests_of(loaded: Loaded, engine: ModuleType, asked: Model, abilities: Abilities) -> dict[str, str]:
+    """What identifies all that is asked: of each task its prompts, answers and scoring, of each text what it says."""
+    how = abilities.how
+    with undisturbed(loaded, engine):
+        found = {
+            task.name: prompts_digest(task, asked, how.limit, how.few_shot, loaded.tokenizer)
+            for task in abilities.tasks
+        }
+    return found | {
+        f"text {text.name}": hashlib.sha256(text.text.encode()).hexdigest() for text in abilities.texts
+    }  # fmt: skip
+
+
 def read_base(
     loaded: Loaded,
     engine: ModuleType,
     asked: Model,
     abilities: Abilities,
     reference: Reference,
+    digests: dict[str, str],
     moment: Moment,
     tell: Tell,
 ) -> Read:
     """What the base can do, as rows with `when` = before and again; taken from an earlier measurement of the same base
-    with the same questions and settings where there is one. Called before anything is trained."""
+    with the same questions and settings where there is one. Called before anything is trained.
+
+    digests: as `digests_of` says.
+    """
     how = abilities.how
     items = []
     # Without an adapter the model is the base itself, as nothing was trained yet.
     is_base = not hasattr(loaded.model, "peft_config")
     with contextlib.nullcontext() if is_base else as_base(loaded, reference):
         for task in abilities.tasks:
-            kept = kept_file(loaded, engine, asked, how, task)
+            kept = kept_file(loaded, engine, asked, how, task.name, digests[task.name])
             if known := kept_rows(kept):
                 items += known
                 continue
@@ -134,6 +153,8 @@ def read_windows(
     tell: Tell,
 ) -> list[Row]:
     """Rows of the texts' windows: of the base where there is no reference, which is what to compare with."""
+    if not abilities.texts:
+        return []
     length = min(asked.max_length, held_out.LONGEST)
     when = "before" if reference is None else "after"
     return held_out.read_held_out(
@@ -152,7 +173,9 @@ def marked(rows: list[Row], when: str) -> list[Row]:
     return [{"when": when, **row} for row in rows]
 
 
-def kept_file(loaded: Loaded, engine: ModuleType, asked: Model, how: Forgetting, task: Task) -> Path | None:
+def kept_file(
+    loaded: Loaded, engine: ModuleType, asked: Model, how: Forgetting, task: str, prompts: str
+) -> Path | None:
     """Where this base's answers to this task are kept; None for a base that nothing identifies.
 
     The name holds a digest of all that the answers depend on: weights, how they are loaded and computed, every prompt
@@ -163,8 +186,6 @@ def kept_file(loaded: Loaded, engine: ModuleType, asked: Model, how: Forgetting,
     import transformers
 
     described = loaded.described
-    with undisturbed(loaded, engine):
-        prompts = prompts_digest(task, asked, how.limit, how.few_shot, loaded.tokenizer)
     source = Path(described["loaded_from"])
     weights = base_digest(source) if source.is_dir() else described["revision"]
     if not weights:
@@ -173,12 +194,18 @@ def kept_file(loaded: Loaded, engine: ModuleType, asked: Model, how: Forgetting,
     loading = [described[key] for key in ("dtype", "quantisation", "precision_asked", "engine")]
     parts = [
         # Unsloth has other kernels for a model without an adapter than for one whose adapter is off.
-        weights, *loading, hasattr(loaded.model, "peft_config"), engine.VERSION,
+        weights, config_digest(source), *loading, hasattr(loaded.model, "peft_config"), engine.VERSION,
         torch.__version__, transformers.__version__, lm_eval.__version__, device, asked.format, asked.max_length,
         how.batch_size, how.noise_floor, tokenizer_digest(loaded.tokenizer), prompts,
     ]  # fmt: skip
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-    return KEPT / f"{file_name(task.name)}-{digest}.parquet"
+    return KEPT / f"{file_name(task)}-{digest}.parquet"
+
+
+def config_digest(source: Path) -> str | None:
+    """Of a local base's config.json: the same weights with other settings, of positions say, are another base."""
+    path = source / "config.json"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def kept_rows(path: Path | None) -> list[Row] | None:
@@ -201,8 +228,11 @@ def tokenizer_digest(tokenizer: Any) -> str:
 
 
 def file_name(task: str) -> str:
-    """A task's name as a file can be called on every system."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", task).strip(".-") or "task"
+    """A task's name as a file can be called on every system, and no other task's is."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", task).strip(".-")
+    if plain == task and plain.lower() != TEXT:
+        return plain
+    return f"{plain or 'task'}-{hashlib.sha256(task.encode()).hexdigest()[:8]}"
 
 
 # --- files ---
@@ -295,9 +325,15 @@ def means(rows: Iterable[Row], when: str) -> dict[str, dict[str, float]]:
 
 
 def main_changes(summary: dict[str, float]) -> dict[str, float]:
-    """The change of each task's main measure, by task, from a row of metrics.jsonl."""
+    """The change of each task's main measure, by task, from a row of metrics.jsonl; none of what is no share."""
     changes: dict[str, float] = {}
-    for key, value in summary.items():
-        if (found := re.fullmatch(r"forgetting/(.+)/([^/]+)_change", key)) and value is not None:
-            changes.setdefault(found[1], value)
+    seen: set[str] = set()
+    for key, change in summary.items():
+        found = re.fullmatch(r"forgetting/(.+)/([^/]+)_change", key)
+        if found is None or change is None or found[1] in seen:
+            continue
+        seen.add(found[1])
+        now = summary[key.removesuffix("_change")]
+        if min(now, now - change) >= -1e-9 and max(now, now - change) <= 1 + 1e-9:
+            changes[found[1]] = change
     return changes

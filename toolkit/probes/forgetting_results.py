@@ -19,7 +19,7 @@ from toolkit.probes.forgetting import Read, file_name, item_schema, means, read_
 from toolkit.probes.held_out import schema as window_schema
 from toolkit.probes.held_out import summarise as summarise_text
 from toolkit.probes.recall import write_reading
-from toolkit.run_folder import BASELINE, EVALUATION, write_whole
+from toolkit.run_folder import BASELINE, EVALUATION, remove_folder, write_whole
 from toolkit.stored import read_json
 
 Row = dict[str, Any]
@@ -36,6 +36,7 @@ def write_results(folder: Path, rows: Path, read: Read, about: Result) -> Result
     Tasks and texts that lie in `rows` from before stay, unless they were read anew. Returns what
     evaluation_results.json says.
     """
+    forget_other_weights(folder, rows, about)
     by_task: dict[str, list[Row]] = {}
     for row in read.items:
         by_task.setdefault(row["task"], []).append(row)
@@ -55,6 +56,16 @@ def write_results(folder: Path, rows: Path, read: Read, about: Result) -> Result
     with_settings(evaluation, folder / EVALUATION, read)
     write_json(folder / EVALUATION, evaluation)
     return evaluation
+
+
+def forget_other_weights(folder: Path, rows: Path, about: Result) -> None:
+    """Remove what an earlier call measured of other weights than these, trained anew under the same name."""
+    known = read_json(folder / BASELINE).get("model", {}) if (folder / BASELINE).is_file() else {}
+    said = about["model"].get("weights")
+    if known.get("weights") and said and known["weights"] != said:
+        remove_folder(rows)
+        for name in (BASELINE, EVALUATION):
+            (folder / name).unlink(missing_ok=True)
 
 
 def with_settings(results: Result, path: Path, read: Read) -> None:
@@ -147,7 +158,14 @@ def changes(rows: list[Row]) -> dict[str, Result]:
             when: {(row["subject"], row["item"]): row for row in of} for when, of in grouped(of_measure, "when").items()
         }
         before, after = by_when.get("before", {}), by_when.get("after", {})
-        both = [key for key in before if key in after and None not in (before[key]["value"], after[key]["value"])]
+        # Of the very same prompts; an older lm-eval may have asked otherwise.
+        both = [
+            key
+            for key in before
+            if key in after
+            and None not in (before[key]["value"], after[key]["value"])
+            and before[key]["prompt_hash"] == after[key]["prompt_hash"]
+        ]
         if both:
             found[measure] = change([before[key] for key in both], [after[key] for key in both], by_when.get("again"))
     return found
@@ -198,7 +216,8 @@ def text_changes(rows: list[Row]) -> dict[str, Result]:
     for name, of_text in grouped(rows, "text").items():
         by_when = {when: {row["window"]: row for row in of} for when, of in grouped(of_text, "when").items()}
         before, after = by_when.get("before", {}), by_when.get("after", {})
-        both = sorted(before.keys() & after.keys())
+        same = (w for w in before.keys() & after.keys() if before[w]["bytes"] == after[w]["bytes"])
+        both = sorted(same)
         if not both:
             continue
         bits = [[of[window]["bits"] for window in both] for of in (before, after)]
@@ -253,20 +272,30 @@ def print_results(results: list[Result], console: Console) -> None:
     for task, found in cut.items():
         console.print(
             f"{task}: {found['cut']:,} of {found['questions']:,} prompts were too long and lost their beginning;"
-            " raise max_length.",
+            " raise [model] max_length (--max-length).",
             style="yellow",
         )
 
 
 def task_cells(found: Result, of: Result | float) -> list[str]:
     if isinstance(of, float | int):
-        return [f"{found['questions']:,}", f"{of:.1%}", *["–"] * 6]
-    interval = "–" if of["low"] is None else f"[{100 * of['low']:+.1f}, {100 * of['high']:+.1f}]"
+        return [f"{found['questions']:,}", share(of), *["–"] * 6]
+    is_share = min(of["before"], of["after"]) >= 0 and max(of["before"], of["after"]) <= 1
+    form, times = ("{:+.1f}", 100) if is_share else ("{:+.4g}", 1)
+    change, low, high = (
+        "" if of[key] is None else form.format(times * of[key]) for key in ("change", "low", "high")
+    )  # fmt: skip
+    interval = f"[{low}, {high}]" if low else "–"
     counts = f"{of['only_before']:,}/{of['only_after']:,}" if "only_before" in of else "–"
     return [
-        f"{of['n']:,}", f"{of['before']:.1%}", f"{of['after']:.1%}", f"{100 * of['change']:+.1f}", interval,
+        f"{of['n']:,}", share(of["before"]), share(of["after"]), change, interval,
         f"{of['p']:.3g}", "–" if of["holm"] is None else f"{of['holm']:.3g}", counts,
     ]  # fmt: skip
+
+
+def share(value: float) -> str:
+    """In percent, of a measure that is a share."""
+    return f"{value:.1%}" if 0 <= value <= 1 else f"{value:.4g}"
 
 
 def text_cells(of: Result | float) -> list[str]:

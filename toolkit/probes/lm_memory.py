@@ -52,7 +52,7 @@ class InMemory(HFLM):
             if len(continuation) > self.max_length:
                 raise UserError(
                     f'[forgetting] the task "{request.task_name}" has an answer of {len(continuation)} tokens, and'
-                    f" [model] max_length = {self.max_length}: raise max_length."
+                    f" [model] max_length = {self.max_length}: raise it (--max-length)."
                 )
             # The last token is scored and not read.
             self.note_cut(request, len(context) + len(continuation) - 1 - self.max_length)
@@ -68,7 +68,7 @@ class InMemory(HFLM):
                 raise UserError(
                     f'[forgetting] the task "{request.task_name}" generates answers of up to'
                     f" {self.max_length - room} tokens, and [model] max_length = {self.max_length} leaves no room for"
-                    " the question: raise max_length."
+                    " the question: raise it (--max-length)."
                 )
             self.note_cut(request, len(self.tok_encode(text)) - room)
         return super().generate_until(requests, disable_tqdm=disable_tqdm)

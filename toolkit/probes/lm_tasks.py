@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import inspect
 import json
 import logging
 import random
@@ -212,7 +213,9 @@ def rows_of(task: Task, leaf: Any, sample: Row, cut: int) -> Iterator[Row]:
     choices = [arguments[1].strip() for arguments in sample["arguments"][:number_of]] if is_choice else []
     likelihoods = [float(response[0]) for response in sample["filtered_resps"][:number_of]] if is_choice else None
     several = len(getattr(leaf, "_filters", None) or []) > 1
-    for metric in sample["metrics"]:
+    better = leaf.higher_is_better()
+    # The first is the main one: of perplexity and accuracy, accuracy.
+    for metric in sorted(sample["metrics"], key=lambda name: not better.get(name, True)):
         value = sample[metric]
         number = float(value) if isinstance(value, bool | int | float) else None
         yield {
@@ -252,8 +255,6 @@ def prompts_digest(task: Task, asked: Model, limit: int | None, few_shot: int | 
 
     Sets random states, as `ask` does inside. Raises UserError where a question cannot be made.
     """
-    from lm_eval.utils import handle_non_serializable
-
     chat = asked.format == "chat"
     whole = hashlib.sha256()
     with quiet(), barred(None), sandboxed(code=task.code), blamed(task.name):
@@ -264,11 +265,24 @@ def prompts_digest(task: Task, asked: Model, limit: int | None, few_shot: int | 
                 limit=limit, rank=0, world_size=1, apply_chat_template=chat, fewshot_as_multiturn=True,
                 chat_template=template, tokenizer_name="",
             )  # fmt: skip
-            config = json.dumps(leaf.dump_config(), default=handle_non_serializable, sort_keys=True)
-            whole.update(config.encode())
+            config = leaf.config.to_dict(keep_callable=True)
+            whole.update(json.dumps(config, default=said_of, sort_keys=True).encode())
             for request in leaf.instances:
                 whole.update(json.dumps([request.args, request.doc], default=str, ensure_ascii=False).encode())
     return whole.hexdigest()
+
+
+def said_of(value: Any) -> Any:
+    """What is said of a task's setting that is no JSON: of a function the file that it stands in, helpers and all."""
+    from lm_eval.utils import handle_non_serializable
+
+    if isinstance(value, functools.partial):
+        return [said_of(value.func), [*map(repr, value.args)], repr(sorted(value.keywords.items()))]
+    if callable(value):
+        of = inspect.unwrap(value) if hasattr(value, "__qualname__") else type(value)
+        file = inspect.getsourcefile(of)
+        return [of.__qualname__, hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""]
+    return handle_non_serializable(value)
 
 
 def chat_text(tokenizer: Any, history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:

@@ -27,7 +27,7 @@ class Memory(NamedTuple):
 OF_FACTS = (
     # Below 0 a model has yet to learn the rule: what it gains until then is no memory.
     Memory("recall/bits_memorised", "bits memorised an answer", 1.0, 0.0),
-    Memory("loss/answer_nats_validation", "fall of the held-out loss (nats a token)", -1.0),
+    Memory("loss/answer_nats_validation", "fall of the loss on rows that chose the epoch (nats a token)", -1.0),
     Memory("recall/exact", "exact recall gained (points)", 100.0),
 )
 OF_CLASSIFIERS = (Memory("validation/accuracy", "accuracy gained on the validation texts (points)", 100.0),)

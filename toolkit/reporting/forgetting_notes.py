@@ -22,7 +22,10 @@ def on(groups: list[Group], found: Summary) -> list[str]:
 
 
 def left_out(group: Group, found: Summary) -> Iterator[str]:
-    """Runs that were not measured, or were asked something else than the first."""
+    """Runs that were not measured, or were asked something else than the first, or ended by what they were asked."""
+    for run in group.runs:
+        if said := run.info.get("ended_early"):
+            yield f"{run.path.name}: {said}; the questions that ended it are those tested, so its drop is overstated"
     if found["without"]:
         in_all = ", ".join(found["without"]) if found["runs"] else "any of its runs"
         yield f"forgetting was not measured in {in_all}"

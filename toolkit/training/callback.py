@@ -110,7 +110,8 @@ class StageCallback(TrainerCallback):
             self.read(state.global_step, float(epoch), last)
         control.should_training_stop = control.should_training_stop or self.is_over()
         self.keep_epoch(epoch)
-        if self.saving.due_after_epoch(epoch) or self.saving.due_after_step(state.global_step):
+        # At a stage's end too: what is read there takes long, and would be lost with the updates before it.
+        if last or self.saving.due_after_epoch(epoch) or self.saving.due_after_step(state.global_step):
             control.should_save = True
         if self.stop_asked():
             control.should_training_stop = control.should_save = True

@@ -4,8 +4,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from toolkit.errors import UserError
 from toolkit.probes.forgetting import (
     Read,
+    digests_of,
     item_schema,
     main_changes,
     read_abilities,
@@ -32,21 +34,37 @@ def files_of(run: Run, stage: str, step: int) -> tuple[Path, Path]:
 
 def measure_base(training: Training) -> None:
     """Before training: what the base can do, measured, or kept of another run that measured the same."""
-    abilities = training.abilities
-    if abilities is None or training.run.rows(KIND):
+    abilities, run = training.abilities, training.run
+    if abilities is None:
+        return
+    asked = training.recipe.model
+    digests = digests_of(training.loaded, training.engine, asked, abilities)
+    if run.rows(KIND):
+        refuse_other_questions(run, digests)
         return
     started = time.perf_counter()
-    asked = training.recipe.model
     assert training.reference is not None
     name = next(iter(training.recipe.stage))
     now = moment(training, name, 0, 0.0)
     base = read_base(
-        training.loaded, training.engine, asked, abilities, training.reference, now, training.progress.measuring
+        training.loaded, training.engine, asked, abilities, training.reference, digests, now,
+        training.progress.measuring,
     )  # fmt: skip
-    write(training.run, name, now.step, base)
+    write(run, name, now.step, base)
+    run.update_info(asked=digests)
     seconds = {"seconds/reading": round(time.perf_counter() - started, 4)}
     keep_row(training, KIND, name, 0, 0.0, summarise_base(base) | seconds)
     training.base = base
+
+
+def refuse_other_questions(run: Run, digests: dict[str, str]) -> None:
+    """Raises UserError where what is asked now is not what was asked before training: nothing could be compared."""
+    before = run.info.get("asked") or {}
+    if other := next((name for name in {**before, **digests} if before.get(name) != digests.get(name)), None):
+        raise UserError(
+            f"{run.label} cannot go on: [forgetting] {other} is not what it was before training. Put it back as it was,"
+            " or start over with --fresh."
+        )
 
 
 def take_forgetting(training: Training, name: str, step: int, epoch: float, more: dict[str, Any] | None = None) -> None:

@@ -83,7 +83,7 @@ def run_one(
     from toolkit import tracking
     from toolkit.models.classifier import add_classes
     from toolkit.models.loaded import remove_adapter
-    from toolkit.models.reference import reference_of
+    from toolkit.models.reference import Reference, reference_of
     from toolkit.training.machine import reset_peak_memory
     from toolkit.training.progress import RunProgress
     from toolkit.training.readings import Training
@@ -99,7 +99,7 @@ def run_one(
     if recipe.classifies:
         add_classes(loaded, classes_of(recipe, plan.built), sub_seed(plan.seed, "head"))
     # Now the weights are still the base's.
-    reference = reference_of(loaded) if abilities else None
+    reference = (reference_of(loaded) if abilities.texts else Reference(None)) if abilities else None
     open_folder(plan, loaded, engine)
     updates = {name: updates_an_epoch(len(rows[name]), stage) * stage.epochs for name, stage in recipe.stage.items()}
     step = resume_step(run, recipe)

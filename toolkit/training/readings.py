@@ -161,7 +161,7 @@ def keep_weights(training: Training, name: str, stage: Stage, epoch: int) -> Non
         return
     folder = training.run.path / "stages" / name / f"epoch-{epoch:03d}"
     if stage.keep == "best":
-        readings = readings_of_epochs(training, name)
+        readings = still_there(training, name, readings_of_epochs(training, name))
         if not readings or readings[-1]["epoch"] != training.epoch + epoch or best(readings) is not readings[-1]:
             return
     with whole_folder(folder) as temporary:
@@ -185,11 +185,23 @@ def readings_of_epochs(training: Training, name: str) -> list[dict[str, Any]]:
     ]
 
 
+def still_there(training: Training, name: str, readings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those whose weights are kept, and the last one, whose weights the model has. Work that is done again after a kill
+    may come out otherwise on a GPU, when the weights of the reading that was best then are gone."""
+    folder = training.run.path / "stages" / name
+    return [
+        row
+        for row in readings
+        if row is readings[-1] or (folder / f"epoch-{round(row['epoch'] - training.epoch):03d}").is_dir()
+    ]
+
+
 def put_best_back(training: Training, name: str, stage: Stage) -> dict[str, Any] | None:
     """Where examples are held out to choose by, and `keep` says best: the best reading's weights become the present
     ones. Returns that reading; None where the last one is the best, or nothing is chosen."""
     validates = any(example.split == "validation" for example in training.built.examples)
     readings = readings_of_epochs(training, name) if stage.keep == "best" and validates else []
+    readings = still_there(training, name, readings)
     if not readings or best(readings)["step"] == readings[-1]["step"]:
         return None
     found = best(readings)
