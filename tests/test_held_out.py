@@ -300,7 +300,7 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
 def test_a_file_that_cannot_be_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, said: str
 ) -> None:
-    from toolkit.probes.held_out import read_texts
+    from toolkit.probes.named import read_texts
 
     monkeypatch.chdir(tmp_path)
     if content is not None:
@@ -312,7 +312,7 @@ def test_a_file_that_cannot_be_read_is_refused(
 
 
 def test_texts_are_read_byte_for_byte(tmp_path: Path) -> None:
-    from toolkit.probes.held_out import read_texts
+    from toolkit.probes.named import read_texts
 
     content = "\ufeffone\r\ntwo\rthree\n".encode()
     (tmp_path / "held.txt").write_bytes(content)

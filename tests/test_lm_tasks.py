@@ -398,8 +398,8 @@ def test_a_reading_that_fails_leaves_no_trace_either(
         ask(in_training, engine, task, asked(), **options)
     assert trace(in_training) == before
     if where == "prompts":
+        how = Forgetting(tasks=["school"], few_shot=1)
         with pytest.raises(KeyboardInterrupt):
-            how = Forgetting(tasks=["school"], few_shot=1)
             digests_of(in_training, engine, asked(), Abilities(how, [task], []))
         assert trace(in_training) == before
 

@@ -25,7 +25,7 @@ class Forgetting(Table):
     stop_if_worse_by: float | None = Field(default=None, gt=0, lt=1)
     """Training ends after an epoch at whose end the accuracy on any task has fallen by more than this."""
     noise_floor: bool = True
-    """Whether the base is measured again, one by one (where that is the batch, in twos): what rounding alone changes."""
+    """Whether the base is measured again, one by one (where that is the batch, in twos): what rounding changes."""
     task_code: bool = False
     """Whether Python code that comes with a folder of task files may run."""
 
