@@ -15,6 +15,7 @@ FLOORS = [
         "run_together",
         "dry_run",
         "dry_run_stages",
+        "dry_run_forgetting",
         "eval_recall",
         "eval_classification",
         "eval_forgetting",

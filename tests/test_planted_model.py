@@ -35,12 +35,16 @@ class Tokenizer:
     """A token a character."""
 
     eos_token_id = pad_token_id = END
+    bos_token_id = None
     padding_side = "right"
     chat_template = None
 
     def __call__(self, text: str, **asked: Any) -> dict[str, Any]:
         offsets = [(i, i + 1) for i in range(len(text))]
         return {"input_ids": [ALPHABET.index(sign) for sign in text], "offset_mapping": offsets}
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        return [ALPHABET[token] for token in ids]
 
     def decode(self, ids: list[int], **asked: Any) -> str:
         return "".join(ALPHABET[token] for token in ids)
