@@ -699,10 +699,23 @@ def test_a_fall_of_just_as_much_is_not_more(tmp_path: Path) -> None:
         'forgetting.tasks=["any"]', "forgetting.every=epoch", "forgetting.stop_if_worse_by=0.1",
     ))  # fmt: skip
     for stage, change in (("one", 0.7 - 0.8), ("two", 0.69 - 0.8), ("none", 0.2)):
-        mine.append_row({"kind": "forgetting", "stage": stage, "step": 3, "forgetting/any/acc_change": change,
+        mine.append_row({"kind": "forgetting", "stage": stage, "step": 3, "forgetting/any/acc": 0.8 + change,
+                         "forgetting/any/acc_change": change, "forgetting/any/other": 0.0,
                          "forgetting/any/other_change": -0.9})  # fmt: skip
     assert 0.7 - 0.8 < -0.1
     assert [is_worse(mine, recipe, stage) for stage in ("one", "two", "none")] == [None, "any", None]
+
+
+def test_what_is_no_share_ends_nothing(tmp_path: Path) -> None:
+    from toolkit.training.forgetting import is_worse
+
+    mine = Run(tmp_path)
+    recipe = read_recipe(Path(__file__).parents[1] / "recipes/tiny/groupA.toml", (
+        'forgetting.tasks=["any"]', "forgetting.every=epoch", "forgetting.stop_if_worse_by=0.1",
+    ))  # fmt: skip
+    mine.append_row({"kind": "forgetting", "stage": "one", "step": 3, "forgetting/any/loglikelihood": -3.2,
+                     "forgetting/any/loglikelihood_change": -0.9})  # fmt: skip
+    assert is_worse(mine, recipe, "one") is None
 
 
 # --- what is refused ---

@@ -257,7 +257,7 @@ def keep(target: Target, how: Forgetting, opened: "Opened", read: "Read", out: P
     if run and target.checkpoint and target.checkpoint.weights == run.weights and target.base and out is None:
         with locked(run):
             return write_results(run.path, run.path / FORGETTING, read, about)
-    name = file_name(target.label.replace("/", "--"))
+    name = file_name(target.label.replace("/", "-"))
     folder = out / name if out else OUT / f"forgetting-{name}"
     return write_results(folder, folder / FORGETTING, read, about)
 
