@@ -561,7 +561,9 @@ def test_the_table_has_a_row_a_measure_and_says_what_was_cut(
     assert [line.split()[1:4] for line in lines[1:4]] == [
         ["quiz", "acc", "4"], ["trivia", "acc", "4"], ["trivia", "acc_norm", "4"]
     ]  # fmt: skip
-    assert re.match(r"quiz: [1-4] of 4 prompts were too long and lost their beginning; raise \[model\] max_length", lines[4])
+    assert re.match(
+        r"quiz: [1-4] of 4 prompts were too long and lost their beginning; raise \[model\] max_length", lines[4]
+    )
 
 
 @pytest.mark.parametrize(

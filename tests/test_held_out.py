@@ -472,9 +472,9 @@ def test_rows_are_summarised_and_written(adapted: Any, engine: ModuleType, tmp_p
     from toolkit.probes.held_out import schema, summarise, write_rows
     from toolkit.stored import read_parquet
 
-    done: list[int] = []
-    rows = read(adapted, engine, reference_of(adapted), progress=done.append)
-    assert done == list(range(1, len(rows) + 1))
+    told: list[tuple[int, int]] = []
+    rows = read(adapted, engine, reference_of(adapted), progress=lambda done, total: told.append((done, total)))
+    assert told == [(done, len(rows)) for done in range(1, len(rows) + 1)]
     write_rows(tmp_path / "heldout.parquet", rows)
     found, again = read_parquet(tmp_path / "heldout.parquet")
     assert again == rows
