@@ -469,13 +469,14 @@ def test_a_base_of_another_shape_is_refused(whole: Any, change: str) -> None:
 
 def test_rows_are_summarised_and_written(adapted: Any, engine: ModuleType, tmp_path: Path) -> None:
     from toolkit.models.reference import reference_of
-    from toolkit.probes.held_out import schema, summarise, write_rows
+    from toolkit.probes.held_out import schema, summarise
+    from toolkit.probes.recall import write_reading
     from toolkit.stored import read_parquet
 
     told: list[tuple[int, int]] = []
     rows = read(adapted, engine, reference_of(adapted), progress=lambda done, total: told.append((done, total)))
     assert told == [(done, len(rows)) for done in range(1, len(rows) + 1)]
-    write_rows(tmp_path / "heldout.parquet", rows)
+    write_reading(tmp_path / "heldout.parquet", rows, schema())
     found, again = read_parquet(tmp_path / "heldout.parquet")
     assert again == rows
     assert found.names == schema().names == list(rows[0])

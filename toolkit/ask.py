@@ -12,6 +12,7 @@ from toolkit.checkpoints import find_checkpoints
 from toolkit.classes import holds_classes, read_classes
 from toolkit.errors import UserError, is_text
 from toolkit.example import MAIN, Example, read_jsonl
+from toolkit.models.opening import refuse_unknown
 
 WHAT = {"train": "was trained", "test": "is of a trained fact, asked in a way that was not trained"}
 SHADES = ((0.9, "green"), (0.5, "yellow"), (0.0, "red"))
@@ -38,8 +39,7 @@ def main(
         )
     if len(found) > 1:
         remarks.print(f"{checkpoint} has {len(found)} runs; asking {found[0].label}.")
-    if format not in (None, "plain", "chat"):
-        raise UserError(f"--format {format}: plain or chat is expected.")
+    refuse_unknown(format)
     from toolkit.models.opening import prepare
 
     asked = prepare(found[0], base, format)

@@ -15,6 +15,7 @@ from toolkit.classes import FILE, HEAD, Classes, holds_classes, read_classes
 from toolkit.errors import UserError, checked_path
 from toolkit.example import Example
 from toolkit.models.files import AGAIN, stored_weights
+from toolkit.models.opening import refuse_unknown
 from toolkit.probes.classification_texts import given_examples, own_examples, read_labelled, refuse_no_file
 from toolkit.probes.predictions import ENDINGS, count_texts, label_file, refuse_out, text_bar
 from toolkit.recipe import Classification, Model
@@ -101,8 +102,7 @@ def refuse_unfitting(given: list[str], split: str, engine: str | None, *, predic
         raise UserError(f"--split {split}: test, validation or train is expected.")
     if split and "--data" in given:
         raise UserError("--split is of a run's own texts, and --data gives others: leave one of them out.")
-    if engine not in (None, "unsloth", "transformers"):
-        raise UserError(f"--engine {engine}: unsloth or transformers is expected.")
+    refuse_unknown(engine=engine)
 
 
 def refuse_several(named: list[str], found: list[Asked]) -> None:

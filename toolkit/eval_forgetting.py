@@ -1,7 +1,6 @@
 """What a base could do, and what became of it: `python -m toolkit.eval_forgetting CHECKPOINT... --tasks mmlu`."""
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,9 @@ from rich.console import Console
 
 from toolkit.checkpoints import Checkpoint, find_checkpoints
 from toolkit.errors import UserError
-from toolkit.models.base import find_base, is_hub_name
+from toolkit.models.base import find_base, is_hub_name, weights_digest
 from toolkit.models.files import holds_adapter
+from toolkit.models.opening import refuse_unknown
 from toolkit.probes.named import check_named
 from toolkit.recipe import Forgetting, Model
 from toolkit.run_folder import FORGETTING, locked
@@ -62,10 +62,7 @@ def main(
     python -m toolkit.eval_forgetting Qwen/Qwen3-1.7B --tasks ceval-valid,cmmlu
     python -m toolkit.eval_forgetting some/adapter --base Qwen/Qwen3-1.7B --text held_out.txt
     """
-    if format not in (None, "plain", "chat"):
-        raise UserError(f"--format {format}: plain or chat is expected.")
-    if engine not in (None, "unsloth", "transformers"):
-        raise UserError(f"--engine {engine}: unsloth or transformers is expected.")
+    refuse_unknown(format, engine)
     said = {"limit": limit, "few_shot": few_shot, "batch_size": batch_size, "noise_floor": noise_floor,
             "task_code": task_code or None}  # fmt: skip
     named = {"tasks": parts(tasks), "text": parts(text)}
@@ -252,7 +249,9 @@ def keep(target: Target, how: Forgetting, opened: "Opened", read: "Read", out: P
 
     model = opened.asked
     about = about_results(target.label, opened.loaded.described, how.model_dump(), model.model_dump())
-    about["model"]["weights"] = weights_digest(target, opened)
+    # Of a hub base what the hub calls it.
+    own = weights_digest(target.checkpoint.weights) if target.checkpoint else opened.loaded.described["revision"]
+    about["model"]["weights"] = own
     run = target.checkpoint.run if target.checkpoint else None
     if run and target.checkpoint and target.checkpoint.weights == run.weights and target.base and out is None:
         with locked(run):
@@ -260,19 +259,6 @@ def keep(target: Target, how: Forgetting, opened: "Opened", read: "Read", out: P
     name = file_name(target.label.replace("/", "-"))
     folder = out / name if out else OUT / f"forgetting-{name}"
     return write_results(folder, folder / FORGETTING, read, about)
-
-
-def weights_digest(target: Target, opened: "Opened") -> str | None:
-    """What identifies the weights that were asked; None of a hub base without a revision."""
-    if target.checkpoint is None:
-        return opened.loaded.described["revision"]
-    weights = target.checkpoint.weights
-    files = sorted([*weights.glob("adapter_model.safetensors"), *weights.glob("model*.safetensors")])
-    whole = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()
 
 
 @contextlib.contextmanager

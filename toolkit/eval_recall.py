@@ -11,6 +11,7 @@ from toolkit.checkpoints import Checkpoint, find_checkpoints
 from toolkit.classes import holds_classes
 from toolkit.errors import UserError
 from toolkit.example import Example, read_jsonl
+from toolkit.models.opening import refuse_unknown
 from toolkit.probes.recall_tables import print_report
 from toolkit.run_folder import DEEP
 
@@ -49,10 +50,7 @@ def main(
             f" {classifier.weights.parent if classifier.run else classifier.weights}."
         )
     counts = parse_given(given) if given is not None else None
-    if format not in (None, "plain", "chat"):
-        raise UserError(f"--format {format}: plain or chat is expected.")
-    if engine not in (None, "unsloth", "transformers"):
-        raise UserError(f"--engine {engine}: unsloth or transformers is expected.")
+    refuse_unknown(format, engine)
     asked_facts = read_jsonl(facts) if facts else None
     if facts and (text := next((e for e in asked_facts or [] if not e.is_question), None)):
         raise UserError(f"{facts}: {text.id} has an empty prompt: there is nothing to ask.")

@@ -154,6 +154,15 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> tuple[Any, lis
         raise UserError(f"{path} is damaged or no Parquet file ({str(error).splitlines()[0]}).") from None
 
 
+def read_reading(path: Path, schema: Any, of: str) -> list[dict[str, Any]]:
+    """The rows of a reading; `of` what, for the message. Raises UserError where the file is damaged, or lacks a column
+    of this Arrow schema."""
+    found, rows = read_parquet(path)
+    if lacking := [column.name for column in schema if column not in found]:
+        raise UserError(f"{path} is no reading of {of}: it has no column {lacking[0]} of the type that one has.")
+    return rows
+
+
 def parse_row(line: str) -> dict[str, Any]:
     """A line of metrics.jsonl; raises ValueError with what is wrong in it."""
     try:

@@ -97,9 +97,14 @@ def refuse_other_revision(base: Path, revision: str | None) -> None:
 
 @functools.cache
 def base_digest(base: Path) -> str:
-    """SHA-256 over the weights of a local base: an adapter belongs to exactly these."""
+    """SHA-256 over the weights of a local base, taken once: an adapter belongs to exactly these."""
+    return weights_digest(base)
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 over the weights of an adapter or a whole model."""
     whole = hashlib.sha256()
-    for path in sorted(base.glob("model*.safetensors")):
+    for path in sorted([*folder.glob("adapter_model.safetensors"), *folder.glob("model*.safetensors")]):
         with path.open("rb") as file:
             whole.update(hashlib.file_digest(file, "sha256").digest())
     return whole.hexdigest()

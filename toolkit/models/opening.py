@@ -83,6 +83,14 @@ def stored_precision(base: Path | str) -> str:
     return STORED.get(config.get("dtype") or config.get("torch_dtype") or "", "bf16")
 
 
+def refuse_unknown(form: str | None = None, engine: str | None = None) -> None:
+    """Raises UserError for a --format or an --engine that there is not."""
+    if form not in (None, "plain", "chat"):
+        raise UserError(f"--format {form}: plain or chat is expected.")
+    if engine not in (None, "unsloth", "transformers"):
+        raise UserError(f"--engine {engine}: unsloth or transformers is expected.")
+
+
 def one_engine(models: list[Model]) -> Literal["unsloth", "transformers"]:
     """The engine that all are to be loaded by: Unsloth patches its process, so that two cannot share one."""
     engines: set[Literal["unsloth", "transformers"]] = {model.engine for model in models}

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from toolkit import stored
 from toolkit.classes import Prompt, answers_of, prompts_of
-from toolkit.errors import MachineError, UserError
+from toolkit.errors import MachineError
 from toolkit.example import Example
 from toolkit.metrics.classification import Scores, classification_scores
 from toolkit.metrics.extraction import calibration
@@ -23,7 +24,6 @@ from toolkit.models.loaded import Loaded, undisturbed
 from toolkit.models.scoring import chunks, generate, score
 from toolkit.probes.recall import LN2, Moment, write_reading
 from toolkit.rendering import Rendered, end_token, pad_token
-from toolkit.stored import read_parquet
 
 Row = dict[str, Any]
 SPLITS = ("validation", "test")
@@ -217,10 +217,7 @@ def write_rows(path: Path, rows: list[Row]) -> None:
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of a reading. Raises UserError where the file is damaged or has not the columns of one."""
-    found, rows = read_parquet(path)
-    if lacking := [column.name for column in columns() if column not in found]:
-        raise UserError(f"{path} is no reading of a classifier: it has no column {lacking[0]} of the type one has.")
-    return rows
+    return stored.read_reading(path, columns(), "a classifier")
 
 
 def columns() -> Any:

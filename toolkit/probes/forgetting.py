@@ -23,7 +23,7 @@ from toolkit.probes.lm_tasks import Task, ask, load_tasks, prompts_digest
 from toolkit.probes.named import named_tasks, read_texts
 from toolkit.probes.recall import Moment, write_reading
 from toolkit.recipe import Forgetting, Model
-from toolkit.stored import read_parquet
+from toolkit.stored import read_reading
 
 KEPT = Path("data/forgetting")
 """What was measured of bases, a file a task and digest: a grid over one base measures it once."""
@@ -264,18 +264,12 @@ def item_schema(*, moment: bool = True) -> Any:
 
 def read_items(path: Path) -> list[Row]:
     """Rows of questions. Raises UserError where the file is damaged or has not their columns."""
-    found, rows = read_parquet(path)
-    if lacking := [column.name for column in item_schema(moment=False) if column not in found]:
-        raise UserError(f"{path} is no reading of tasks: it has no column {lacking[0]} of the type that one has.")
-    return rows
+    return read_reading(path, item_schema(moment=False), "tasks")
 
 
 def read_rows_of_text(path: Path) -> list[Row]:
     """Rows of windows. Raises UserError where the file is damaged or has not their columns."""
-    found, rows = read_parquet(path)
-    if lacking := [column.name for column in held_out.schema() if column not in found]:
-        raise UserError(f"{path} is no reading of texts: it has no column {lacking[0]}.")
-    return rows
+    return read_reading(path, held_out.schema(), "texts")
 
 
 # --- what metrics.jsonl says ---

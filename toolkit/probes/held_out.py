@@ -11,7 +11,6 @@ Bits a byte compare models with different tokenizers, which perplexity does not.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
@@ -21,7 +20,7 @@ from toolkit.errors import MachineError, UserError
 from toolkit.models.loaded import Loaded, undisturbed
 from toolkit.models.reference import Reference, as_base, beside
 from toolkit.probes.named import Text
-from toolkit.probes.recall import LN2, Moment, write_reading
+from toolkit.probes.recall import LN2, Moment
 from toolkit.rendering import end_token
 
 LONGEST = 512
@@ -200,11 +199,6 @@ def summarise(rows: list[Row]) -> dict[str, float]:
             if all(row[measure] is not None for row in of_text):
                 summary[f"heldout/{name}/{measure}"] = sum(row[measure] for row in of_text) / tokens
     return summary
-
-
-def write_rows(path: Path, rows: list[Row]) -> None:
-    """One reading as a Parquet file, whole or absent."""
-    write_reading(path, rows, schema())
 
 
 def schema() -> Any:

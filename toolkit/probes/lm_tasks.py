@@ -7,7 +7,7 @@ import inspect
 import json
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from toolkit.models.loaded import Loaded, mixed_precision, undisturbed
 from toolkit.probes.lm_memory import HFLM, InMemory, Progress, barred
 from toolkit.probes.named import Named
 from toolkit.recipe import Model
+from toolkit.studies.tables import first_line
 
 Row = dict[str, Any]
 SEED = 1234
@@ -343,11 +344,3 @@ def sandboxed(*, code: bool) -> Iterator[None]:
         yield
     finally:
         lm_eval.utils.env, lm_eval.api.task.get_metric = open_one, get_metric
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-Asking = Callable[[str, int, int], None]
-"""Told what is asked, how much of it is done, and of how many."""

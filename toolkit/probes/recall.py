@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from toolkit.errors import UserError
+from toolkit import stored
 from toolkit.example import Example, main_part
 from toolkit.metrics import answers, digits, information
 from toolkit.metrics.extraction import membership_auc
@@ -19,7 +19,6 @@ from toolkit.models.scoring import Generated, Score, generate, score
 from toolkit.recipe import Model
 from toolkit.rendering import Rendered, render
 from toolkit.run_folder import write_whole
-from toolkit.stored import read_parquet
 
 LN2 = 0.6931471805599453
 EXTRA_TOKENS = 8
@@ -173,10 +172,7 @@ def write_reading(path: Path, rows: list[Row], columns: Any = None) -> None:
 
 def read_reading(path: Path) -> list[Row]:
     """The rows of a reading. Raises UserError where the file is damaged or has not the columns of one."""
-    found, rows = read_parquet(path)
-    if lacking := [column.name for column in schema() if column not in found]:
-        raise UserError(f"{path} is no reading of recall: it has no column {lacking[0]} of the type that one has.")
-    return rows
+    return stored.read_reading(path, schema(), "recall")
 
 
 def summarise(rows: list[Row], entropy_bits: float | None, *, whole_line: bool) -> dict[str, float]:
