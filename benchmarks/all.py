@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks.project import Quick
 
 EACH = (
+    "repetition_speed",
     "startup", "second_recipe", "training_step", "reading", "comparing", "forgetting_speed", "simulations", "scaling",
     "kills",
 )  # fmt: skip

@@ -20,6 +20,8 @@ class Watched:
     """What a run does and leaves no trace of in its folder."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        import transformers
+
         from toolkit.models import scoring, with_unsloth
         from toolkit.probes import classification, lm_memory
         from toolkit.training import callback, sft
@@ -30,6 +32,7 @@ class Watched:
         self.questions_at_once: list[int] = []
         self.blocks_computed = 0
         self.engine_asked: dict[str, Any] = {}
+        self.tokenizer_asked: dict[str, Any] = {}
 
         def make_trainer(engine: Any, loaded: Any, rows: Any, *rest: Any, **keywords: Any) -> Any:
             self.fed += rows
@@ -49,6 +52,12 @@ class Watched:
             self.engine_asked |= keywords
             return load(**keywords)
 
+        def open_tokenizer(base: Any, **keywords: Any) -> Any:
+            if "local_files_only" in keywords:
+                # As a new model's is opened, and not those of bases.
+                self.tokenizer_asked |= keywords
+            return open_any(base, **keywords)
+
         def count(module: torch.nn.Module, inputs: Any) -> None:
             self.blocks_computed += type(module).__name__ == "Qwen3MLP"
 
@@ -56,7 +65,7 @@ class Watched:
             self.questions_at_once.append(len(inputs))
             return call(lm, inputs, *rest, **keywords)
 
-        call = lm_memory.HFLM._model_call
+        call, open_any = lm_memory.HFLM._model_call, transformers.AutoTokenizer.from_pretrained
         cut, load, make = scoring.chunks, with_unsloth.FastLanguageModel.from_pretrained, sft.make_trainer
         patch.setattr(sft, "make_trainer", make_trainer)
         patch.setattr(callback, "write_whole", write_whole)
@@ -64,6 +73,7 @@ class Watched:
         patch.setattr(scoring, "chunks", chunks)
         patch.setattr(classification, "chunks", chunks)
         patch.setattr(with_unsloth.FastLanguageModel, "from_pretrained", from_pretrained)
+        patch.setattr(transformers.AutoTokenizer, "from_pretrained", open_tokenizer)
         self.hook = torch.nn.modules.module.register_module_forward_pre_hook(count)
 
 

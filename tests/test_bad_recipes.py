@@ -39,10 +39,11 @@ BAD_LIST["paraphrases"] = [["no index"], [7], ["{index} {"]]
 BAD_LIST["label_names"] = [["a", "a"], [""], [7]]
 BAD_LIST["layers"] = [[0], [-1], ["x"]]
 BAD_LIST["tasks"] = BAD_LIST["text"] = [["a", "a"], [""], [3]]
+BAD_LIST["questions"] = [["a", "a"], [""], [3]]
 BAD_LIST["kinds"] = [[], ["letters"], [3]]
 BAD_LIST["targets"] = [[], ["q_proj", "q_proj"], ["head"], [[]]]
 
-FREE_TEXT = ("text", "label", "train", "dev", "test")
+FREE_TEXT = ("text", "label", "train", "dev", "test", "preferences")
 """Names of columns and files: only the data can say that they are wrong (test_classify_data.py), which may be far."""
 
 REQUIRED = ("name", "study", "model", "stage", "method")
@@ -211,6 +212,7 @@ BY_HAND = [
         "a base that no system can hold": f"[model]\nbase = '{'x' * 5000}'",
         "a base that goes nowhere": "[model]\nbase = '../nowhere/at/all'",
         "a base that is the project": "[model]\nbase = '.'",
+        "a tokenizer for a base": "[model.tokenizer]\nbase = 'Qwen/Qwen3-0.6B'",
         "nf4 without LoRA": "lora = false\n[model]\nprecision = 'nf4'",
         "lora = true": "lora = true",
         "forgetting of nothing": "[forgetting]",
@@ -227,6 +229,14 @@ BY_HAND = [
         "a stop of an exam": (
             "[forgetting]\ntasks = ['mmlu']\nevery = 'epoch'\nstop_if_worse_by = 0.1\n[stage.drill]\nmethod = 'exam'"
         ),
+    }.items()
+]
+BY_HAND += [
+    Broken(what, f'extends = "recipes/tiny/base.toml"\n{text}')
+    for what, text in {
+        "a given tokenizer and a new one": "[model.tokenizer]\nbase = 'Qwen/Qwen3-0.6B'",
+        "new weights in 4 bits": "[model]\nprecision = 'nf4'",
+        "new weights in 8 bits": "[model]\nprecision = 'fp8'",
     }.items()
 ]
 BY_HAND += [

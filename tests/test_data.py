@@ -233,6 +233,49 @@ def test_a_fetched_data_set_is_what_is_read_from_then_on_with_its_own_label_name
     assert len(asked) == 2
 
 
+def test_all_that_a_new_model_is_fed_is_fetched_by_configuration(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import datasets
+
+    talk = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}
+    other = talk | {"conversations": [talk["conversations"][0], {"from": "gpt", "value": "Good day"}]}
+    rows = {
+        "organisation/talks": [talk, other],
+        "organisation/texts": [{"text": "a text"}],
+        "organisation/choices": [{"prompt": "Hi", "chosen": "Hello", "rejected": "No"}],
+    }
+    asked = []
+
+    def load_dataset(name: str, config: str | None = None, *, split: str) -> datasets.Dataset:
+        asked.append((name, config, split))
+        return datasets.Dataset.from_list(rows[name])
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, config_name=None: ["train"])
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    Path("new.toml").write_text(
+        """extends = "recipes/tiny/base.toml"
+name = "new"
+study = "scratch"
+[data]
+source = "organisation/talks:7M:train"
+validation = 1
+text = ["organisation/texts"]
+preferences = "organisation/choices"
+[stage.pretrain]
+train_on = ["text"]
+""",
+        encoding="utf-8",
+    )
+    data.main([Path("new.toml")], True, [])
+    assert asked == [
+        ("organisation/talks", "7M", "train"), ("organisation/choices", None, "train"),
+        ("organisation/texts", None, "train"),
+    ]  # fmt: skip
+    assert Path("data/sets/organisation--talks--7M/train.parquet").is_file()
+    assert "data/sets/organisation--talks--7M: organisation/talks:7M" in capsys.readouterr().out
+
+
 def test_a_data_set_that_cannot_be_fetched_leaves_nothing_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 

@@ -1,5 +1,6 @@
 """A dry run: what is known of a recipe before it is run, and nothing written."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from tests.conftest import ROOT, command
+from toolkit.errors import MachineError, UserError
 from toolkit.run import main
 
 RECIPES = sorted(path.relative_to(ROOT) for path in (ROOT / "recipes").rglob("*.toml"))
@@ -251,3 +253,87 @@ def test_every_shipped_recipe_can_be_run_dry_and_fits_eighty_columns(folder: Pat
     assert resolved["name"]
     assert not re.search(r"= \[$", said, flags=re.MULTILINE)
     assert contents(folder) == [folder / "recipes"]
+
+
+# --- a new model on much data ---
+
+UNREACHED = "the hub's data set BAAI/Infinity-Instruct could not be read (no network)."
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    from toolkit.studies import tables
+
+    def read_hub(*asked: str) -> None:
+        raise MachineError(UNREACHED)
+
+    monkeypatch.setattr(tables, "read_hub", read_hub)
+
+
+def test_what_is_known_without_the_data_is_shown_and_what_is_missing_is_said(
+    folder: Path, shown, no_network: None, engine: ModuleType
+) -> None:
+    said = shown("recipes/mini_qwen.toml", tokens=True)
+    assert "data not known: the data set is not on this machine" in said
+    assert "the tokenizer of Qwen/Qwen3-0.6B is not on this machine (a run fetches it)" in said
+    assert "learn: 10 epochs of all examples, 12 × 96 rows an update" in said
+    # 151,669 tokens and eleven spare rows; ten epochs of 4 GB are kept besides the last.
+    assert "998,480,896 trainable parameters of 998,480,896 in the model" in said
+    disk = re.search(r"disk about (\d+) MiB a run when finished", said)
+    assert disk is not None
+    assert int(disk[1]) == round(11 * 4 * 998_480_896 / 2**20)
+    assert f"before it can run: {UNREACHED} python -m toolkit.data RECIPE --fetch does so" in said
+    assert contents(folder) == [folder / "recipes"]
+
+
+def test_a_given_tokenizer_that_is_missing_is_named(folder: Path, shown) -> None:
+    said = shown("recipes/mini_qwen.toml", "data.source=talks.jsonl", "model.tokenizer.base=checkpoints/none", *talks())
+    assert 'before it can run: [model.tokenizer] base = "checkpoints/none" is not there' in said
+    assert "size not known: the tokenizer is not on this machine" in said
+    # What does not need it is shown all the same.
+    assert "12 trained examples, 2 held out" in said
+
+
+def talks() -> tuple[str, ...]:
+    """Stand-ins: conversations of two turns, of which the last is too long for a row of 64 tokens."""
+    said = [[("human", f"{n}?"), ("gpt", f"{n}1."), ("human", "And?"), ("gpt", f"{n}2.")] for n in range(13)]
+    said.append([("human", "long?"), ("gpt", "3 " * 200)])
+    rows = [{"conversations": [{"from": who, "value": text} for who, text in turns]} for turns in said]
+    Path("talks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return ("data.sample=14", "data.validation=2", "data.invented_facts=0", "data.fact_controls=0",
+            'stage.learn.train_on=["conversations"]', "model.max_length=128")  # fmt: skip
+
+
+@pytest.fixture
+def words(folder: Path) -> str:
+    """A given tokenizer."""
+    from toolkit.models.from_scratch import train_tokenizer
+
+    train_tokenizer(["0? 1! 2. And? 3 "] * 9, 300).save_pretrained(folder / "words")
+    return "model.tokenizer.base=words"
+
+
+def test_of_a_conversation_every_answer_is_trained_and_what_is_too_long_is_counted(
+    folder: Path, shown, words: str, engine: ModuleType
+) -> None:
+    said = shown("recipes/mini_qwen.toml", "data.source=talks.jsonl", words, *talks(), tokens=True, unwrapped=False)
+    lines = re.findall(r"^learn, (\d+) of \d+ trained: (.*)$", said, flags=re.MULTILINE)
+    assert len(lines) == 3
+    for _, line in lines:
+        answers = "".join(re.findall(r"\[([^]]*)\]", line)).split("<|im_end|>")
+        number = answers[0].removesuffix("1.")
+        assert answers == [f"{number}1.", f"{number}2.", ""]
+    assert "1 of 14 examples left out for having over 128 tokens" in said
+    assert "user: " in said
+    # Without the flag it is refused.
+    with pytest.raises(UserError, match="over .model. max_length = 128"):
+        shown("recipes/mini_qwen.toml", "data.source=talks.jsonl", words, *talks(), "model.leave_out_long=false",
+              tokens=True)  # fmt: skip
+
+
+def test_packed_rows_are_counted(folder: Path, shown, words: str, engine: ModuleType) -> None:
+    said = shown("recipes/scratch/packed.toml", "data.source=talks.jsonl", words, *talks(), tokens=True)
+    found = re.search(r"packed: 1[12] examples in (\d+) rows of 128, (\d+)% full", said)
+    assert found is not None
+    assert int(found[1]) < 11
+    assert 50 < int(found[2]) <= 100

@@ -21,6 +21,7 @@ from tests.observed import DIFFERENT, Look, Ran, ran
 from toolkit.errors import UserError
 from toolkit.example import Example
 from toolkit.metrics.information import PROJECTIONS
+from toolkit.models.tokenizer_files import token_count
 from toolkit.probes.named import check_named
 from toolkit.recipe import Judge, read_recipe
 from toolkit.recipe.complaints import general, tables
@@ -69,6 +70,12 @@ FORGET = f"""{PHONE}
 tasks = ["key-tasks"]
 text = ["key-held.txt"]
 """
+REPEAT = f"""{PHONE}
+[repetition]
+questions = ["第"]
+prompts = 2
+max_new_tokens = 4
+"""
 ALL_SEVENS = ("forgetting.every=epoch", "stage.learn.learning_rate=1e-2", "stage.learn.epochs=3", 'data.prefix="7"')
 """Numbers that begin with a digit of which the base is not as sure as of the one that is asked for."""
 DIGITS = ("data.digits=1", "data.count=10", "data.controls=0")
@@ -98,6 +105,7 @@ block = 64
 epochs = 1
 optimizer = "adamw"
 """
+GIVEN = NEW.replace("vocab_size = 300", 'base = "checkpoints/tiny-base"')
 ONLY_WATCH = {
     "name",
     "stage.learn.keep",
@@ -118,6 +126,13 @@ ONLY_WATCH = {
     "forgetting.batch_size",
     "forgetting.noise_floor",
     "forgetting.task_code",
+    "repetition.questions",
+    "repetition.prompts",
+    "repetition.every",
+    "repetition.max_new_tokens",
+    "repetition.temperature",
+    "repetition.samples",
+    "repetition.batch_size",
 }
 """What may not touch the weights; nor may any key of [wandb]."""
 
@@ -193,6 +208,17 @@ def steps_forgotten(r: Ran) -> list[int]:
     return [row["step"] for row in r.run.rows("forgetting")]
 
 
+def written(r: Ran, decoding: str) -> list[dict[str, Any]]:
+    """The rows of the last texts of one decoding."""
+    import pyarrow.parquet as pq
+
+    return [row for row in pq.read_table(r.run.readings("repetition")[-1]).to_pylist() if row["decoding"] == decoding]
+
+
+def texts(r: Ran, decoding: str) -> list[str]:
+    return [row["text"] for row in written(r, decoding)]
+
+
 def two_parts(data_seed: int, assignment_seed: int, count: int = 8, controls: int = 0) -> Built:
     """A study of two parts, which no shipped one has yet."""
     lines = [(part, f"{part} {number} = ", str(number)) for part in ("facts", "more") for number in range(count // 2)]
@@ -234,6 +260,7 @@ ON_PHONE: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
     ("stage.learn.epochs=3", lambda r: len(r.column("train/loss")), 4, 6),
     ("stage.learn.learning_rate=2e-3", lambda r: r.column("train/learning_rate")[0], 1e-3, 2e-3),
     ("stage.learn.schedule=constant", lambda r: set(r.column("train/learning_rate")) == {1e-3}, False, True),
+    ("stage.learn.packing=true", lambda r: [sorted(row["facts"]) for row in r.watched.fed][0], [0], list(range(8))),
     ("stage.learn.order=massed", lambda r: exposures_midway(r), {1}, {0, 2}),
     ("stage.learn.warmup=0.5", lambda r: r.column("train/learning_rate")[0], 1e-3, 0.0),
     ("stage.learn.weight_decay=0.9", lambda r: r.weights, DIFFERENT, DIFFERENT),
@@ -279,6 +306,16 @@ ON_FORGET: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
     ("forgetting.noise_floor=false", lambda r: {row["when"] for row in items(r)}, {"before", "again", "after"},
      {"before", "after"}),
 ]  # fmt: skip
+ON_REPEAT: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
+    ('repetition.questions=["7"]', lambda r: written(r, "greedy")[0]["prompt"], "第", "7"),
+    ("repetition.prompts=3", lambda r: len(written(r, "human")), 2, 3),
+    ("repetition.every=stage", lambda r: [row["step"] for row in r.run.rows("repetition")], [0, 2, 4], [0, 4]),
+    ("repetition.max_new_tokens=6", lambda r: {row["tokens"] for row in written(r, "human")}, {4}, {6}),
+    ("repetition.temperature=1e-5", lambda r: texts(r, "sampled") == texts(r, "greedy"), False, True),
+    ("repetition.samples=2", lambda r: [row["draw"] for row in written(r, "sampled")], [0] * 3, [0, 1] * 3),
+    # The three texts at once.
+    ("repetition.batch_size=2", lambda r: 3 in r.watched.batches, True, False),
+]  # fmt: skip
 ON_NEW: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
     ("data.count=70", lambda r: r.splits.count("train"), 60, 70),
     ("data.controls=5", lambda r: r.splits.count("control"), 4, 5),
@@ -295,6 +332,10 @@ ON_NEW: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
      lambda r: len(r.watched.fed) == 60, False, True),
     ("stage.learn.block=32", lambda r: len(r.watched.fed[0]["input_ids"]), 64, 32),
 ]  # fmt: skip
+ON_GIVEN: list[tuple[str | tuple[str, ...], Look, Any, Any]] = [
+    ("model.tokenizer.base=checkpoints/every-key-base", lambda r: token_count(r.run.weights), DIFFERENT, DIFFERENT),
+    ("model.tokenizer.revision=main", lambda r: r.watched.tokenizer_asked["revision"], None, "main"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -318,7 +359,8 @@ def key_of(change: str | tuple[str, ...]) -> str:
     ("recipe", "change", "look", "before", "after"),
     [pytest.param(recipe, *case, id=f"{study}-{key_of(case[0])}")
      for study, recipe, cases in (("phone", PHONE, ON_PHONE), ("prefer", PREFER, ON_PREFER), ("exam", EXAM, ON_EXAM),
-                                  ("forget", FORGET, ON_FORGET), ("lines", NEW, ON_NEW),
+                                  ("forget", FORGET, ON_FORGET), ("repeat", REPEAT, ON_REPEAT), ("lines", NEW, ON_NEW),
+                                  ("given", GIVEN, ON_GIVEN),
                                   ("classify", CLASSIFY, ON_CLASSIFY)) for case in cases],
 )  # fmt: skip
 def test_another_value_of_a_key_makes_the_difference_that_it_should(
@@ -328,7 +370,7 @@ def test_another_value_of_a_key_makes_the_difference_that_it_should(
     monkeypatch.setitem(STUDIES, "two_parts", two_parts)
     write_questions()
     mine, *beside = (change,) if isinstance(change, str) else change
-    if mine.startswith("model.base="):
+    if mine.endswith("=checkpoints/every-key-base"):
         ran(NEW, "every-key-base")
     if "yoked_to" in mine:
         two_groups_to_follow()
@@ -369,8 +411,24 @@ answer = "{number}"''',
     "lines": "count = 30",
     "classify": CLASSIFY_DATA,
     "chinese": 'source = "recipes/tiny/instructions.jsonl"',
+    "scratch": "invented = 30",
 }  # fmt: skip
 QUESTIONS = "recipes/tiny/news_questions.jsonl"
+PARTS = {"lines": "lines", "scratch": "conversations"}
+TALKS = ("data.source=talks.jsonl", "data.invented=0")
+
+
+def write_talks() -> None:
+    """Conversations, the last of which is longer, with one that is none, and what else a new model is fed."""
+    said = (("a", "b"), ("a", "c"), ("d", "e"), ("fffff", "ggggg"))
+    talks = [
+        json.dumps({"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}) for q, a in said
+    ]
+    Path("talks.jsonl").write_text("\n".join(talks), encoding="utf-8")
+    Path("unusable.jsonl").write_text("\n".join([*talks, '{"messages": []}']), encoding="utf-8")
+    Path("known.csv").write_text("prompt,answer\na,1\nb,2\n", encoding="utf-8")
+    Path("texts.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n{"text": "c"}\n', encoding="utf-8")
+    Path("preferred.csv").write_text("prompt,chosen,rejected\np,c,r\n", encoding="utf-8")
 
 
 def split(examples: list[Example], name: str) -> list[Example]:
@@ -464,6 +522,23 @@ ON_DATA: dict[str, list[tuple[str | tuple[str, ...], LookAt, Any, Any]]] = {
         # Rows without an output are refused, all of them, or left out.
         (("data.leave_out_empty=true", "data.source=others.jsonl"), lambda e: len(e), 0, 3),
     ],
+    "scratch": [
+        ("data.seed=7", lambda e: [x.answer for x in split(e, "validation")], DIFFERENT, DIFFERENT),
+        (("data.source=talks.jsonl", "data.invented=0"), lambda e: len(e), 0, 4),
+        ("data.invented=40", lambda e: len(e), 30, 40),
+        ("data.sample=20", lambda e: len(e), 30, 20),
+        ("data.validation=5", lambda e: len(split(e, "validation")), 1, 5),
+        (("data.longest=9", *TALKS), lambda e: len(e), 4, 3),
+        # Rows without an answer are refused, all of them, or left out.
+        (("data.leave_out_unusable=true", "data.source=unusable.jsonl", "data.invented=0"), lambda e: len(e), 0, 4),
+        ("data.facts=known.csv", lambda e: len(part(e, "facts")), 0, 2),
+        ("data.invented_facts=5", lambda e: len(part(e, "facts")), 0, 5),
+        (("data.fact_controls=2", "data.invented_facts=5"), lambda e: len(split(e, "control")), 0, 2),
+        (("data.fact_times=3", "data.invented_facts=5"), lambda e: len(part(e, "facts_again")), 0, 10),
+        ('data.text=["texts.jsonl"]', lambda e: len(part(e, "text")), 0, 3),
+        (("data.text_sample=2", 'data.text=["texts.jsonl"]'), lambda e: len(part(e, "text")), 3, 2),
+        ("data.preferences=preferred.csv", lambda e: [x.wrong for x in part(e, "preferences")], [], [("r",)]),
+    ],
 }  # fmt: skip
 
 
@@ -484,7 +559,7 @@ def test_another_value_of_a_datas_key_builds_other_examples(
 ) -> None:
     text = BUILT.replace("{study}", study).replace("{data}", DATA[study])
     text = text.replace('"sft"', '"classify"') if study == "classify" else text
-    Path("recipe.toml").write_text(text.replace("{part}", "lines" if study == "lines" else "facts"), encoding="utf-8")
+    Path("recipe.toml").write_text(text.replace("{part}", PARTS.get(study, "facts")), encoding="utf-8")
     Path("people.csv").write_text(SOURCE, encoding="utf-8")
     Path("others.csv").write_text(SOURCE.replace("Cy Ray,90210,Orlin\n", ""), encoding="utf-8")
     lines = Path("recipes/tiny/news_articles.csv").read_text(encoding="utf-8").splitlines(keepends=True)
@@ -494,6 +569,7 @@ def test_another_value_of_a_datas_key_builds_other_examples(
     instructions = [f'{{"instruction": "{word}", "output": "{word}"}}\n' for word in ("a", "b", "c", "d")]
     Path("instructions.jsonl").write_text("".join(instructions), encoding="utf-8")
     Path("others.jsonl").write_text("".join(instructions[:3]) + '{"instruction": "e"}\n', encoding="utf-8")
+    write_talks()
     was, now = (examples_of(said) for said in (beside, [*beside, mine]))
     if before is DIFFERENT:
         assert look(was) != look(now)
@@ -514,6 +590,27 @@ def test_code_beside_task_files_runs_only_where_the_recipe_says_so(folder: Path)
     with pytest.raises(UserError, match="task_code = true"):
         check_named(was)
     check_named(now)
+
+
+ON_LONG = ["model.leave_out_long=true"]
+
+
+def test_what_is_too_long_for_a_row_is_left_out_only_where_the_recipe_says_so(in_project: Path) -> None:
+    # Indices of one digit make shorter lines than those of two, by one token.
+    every = ran(PHONE, "every-key-all")
+    lengths = [len(row["input_ids"]) for row in every.watched.fed]
+    assert len(set(lengths)) == 2
+    shorter = f"model.max_length={min(lengths)}"
+    with pytest.raises(UserError, match="over .model. max_length"):
+        ran(PHONE, "every-key-too-long", shorter)
+    assert not Path("checkpoints/every-key-too-long").exists()
+    left = ran(PHONE, "every-key-left-out", shorter, *ON_LONG)
+    assert len(left.watched.fed) == 2 * lengths.count(min(lengths)) or len(left.watched.fed) < len(lengths)
+    assert {len(row["input_ids"]) for row in left.watched.fed} == {min(lengths)}
+    # Told of, and what the run keeps is what it trained; the same data make it go on.
+    assert "left out for having over" in (left.run.path / "run.log").read_text(encoding="utf-8")
+    assert left.splits.count("train") < 8
+    assert left.run.info["data"]["digest"] == every.run.info["data"]["digest"]
 
 
 JUDGED = f"""name = "every-key-judged"
@@ -577,9 +674,9 @@ def test_no_key_is_left_out() -> None:
     keys = keys - {("stage",), ("data",)} | {
         ("data", key) for study in STUDIES for key in data_model(study).model_fields
     }
-    trained = ON_PHONE + ON_PREFER + ON_EXAM + ON_FORGET + ON_NEW + ON_CLASSIFY
+    trained = ON_PHONE + ON_PREFER + ON_EXAM + ON_FORGET + ON_REPEAT + ON_NEW + ON_GIVEN + ON_CLASSIFY
     changes = [key_of(case[0]) for cases in (trained, ON_JUDGE, *ON_DATA.values()) for case in cases]
-    changes += map(key_of, ON_CODE)
+    changes += map(key_of, [*ON_CODE, *ON_LONG])
     shown = {general(tuple(change.split("."))) for change in changes}
     assert shown == keys
     own = {study: {key_of(case[0]) for case in cases} for study, cases in ON_DATA.items()}

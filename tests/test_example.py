@@ -112,3 +112,52 @@ def test_a_file_that_is_not_there_empty_or_no_text_is_refused(write, tmp_path):
         read_jsonl(write("\n"))
     with pytest.raises(UserError, match="cannot be read as UTF-8"):
         read_jsonl(write('{"prompt": "é"}'.encode("latin-1")))
+
+
+TURNS = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"},
+         {"role": "assistant", "content": "李白。"})  # fmt: skip
+
+
+def test_a_conversation_is_read_as_it_was_written_and_left_out_where_there_is_none(write):
+    talk = Example("c", "c", "And then?", "Nothing.", "train", messages=TURNS)
+    assert read_jsonl(write(to_jsonl([talk, PLAIN]))) == [talk, PLAIN]
+    assert "messages" not in json.loads(to_json(PLAIN))
+
+
+def test_all_that_is_said_in_a_conversation_is_its_text():
+    assert (
+        Example("c", "c", "And then?", "Nothing.", "train", messages=TURNS).said
+        == "Be brief.Who?李白。And then?Nothing."
+    )
+    assert PLAIN.said == PLAIN.prompt + PLAIN.answer
+
+
+@pytest.mark.parametrize(
+    ("messages", "wrong"),
+    [
+        ("Who?", "`messages` must be a list of turns"),
+        (["Who?"], "turn 1: an object with role and content"),
+        ([{"role": "user"}], "turn 1: an object with role and content"),
+        ([{"role": "user", "content": "a", "name": "b"}], "turn 1: an object with role and content, and nothing else"),
+        ([{"role": "human", "content": "a"}], "turn 1: `role` is one of system, user, assistant, not 'human'"),
+        ([{"role": "user", "content": 1}], "turn 1: `content` must be text, and not empty"),
+        ([{"role": "user", "content": ""}], "turn 1: `content` must be text, and not empty"),
+        ([TURNS[1]], "turn 1: a user's turn without an answer, before the prompt"),
+        ([TURNS[2], TURNS[1]], "turn 1: the user's is expected here, not the assistant's"),
+        ([TURNS[1], TURNS[1]], "turn 2: the assistant's is expected here, not the user's"),
+        ([*TURNS, *TURNS], "turn 4: the user's is expected here, not the system's"),
+        ([TURNS[0], TURNS[1]], "turn 2: a user's turn without an answer"),
+    ],
+)
+def test_turns_that_do_not_lead_to_the_prompt_are_refused_with_their_line(write, messages, wrong):
+    line = json.dumps({"prompt": "a", "answer": "b", "messages": messages})
+    with pytest.raises(UserError) as error:
+        read_jsonl(write(to_json(PLAIN) + "\n" + line))
+    assert "facts.jsonl, line 2: `messages`" in str(error.value)
+    assert wrong in str(error.value)
+
+
+def test_turns_before_no_prompt_are_refused(write):
+    line = json.dumps({"prompt": "", "answer": "b", "messages": list(TURNS)})
+    with pytest.raises(UserError, match="line 1: `messages` go before a prompt, and it is empty"):
+        read_jsonl(write(line))

@@ -19,6 +19,7 @@ FLOORS = [
         "eval_recall",
         "eval_classification",
         "eval_forgetting",
+        "eval_repetition",
         "compare",
         "dashboard",
         "ask",
@@ -34,6 +35,7 @@ FLOORS = [
     {"studies", "run_folder", "rendering"},
     {"recipe", "example", "metrics", "stored"},
     {"errors", "seeds"},
+    {"processes"},
 ]
 """From commands down to the ground."""
 

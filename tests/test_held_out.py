@@ -30,14 +30,14 @@ def base(tmp_path_factory: pytest.TempPathFactory, engine: ModuleType) -> Path:
     """A Qwen3 of random weights, of which the tokens are not all equally likely."""
     from safetensors.torch import load_file, save_file
 
-    from toolkit.models.from_scratch import build
+    from toolkit.models.from_scratch import build, train_tokenizer
 
     folder = tmp_path_factory.mktemp("random-base")
     shape = Shape(
         hidden_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=24,
         intermediate_size=96, max_position_embeddings=64,
     )  # fmt: skip
-    build(shape, 300, list(TEXTS.values()), folder, seed=3)
+    build(shape, train_tokenizer(list(TEXTS.values()), 300), 300, folder, seed=3)
     weights = load_file(folder / "model.safetensors")
     weights["model.embed_tokens.weight"] *= 8
     save_file(weights, folder / "model.safetensors", {"format": "pt"})

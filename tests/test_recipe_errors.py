@@ -261,7 +261,10 @@ def test_combinations_that_cannot_be_trained_are_refused(refusal):
         assert f'[model] precision = "{precision}"' in refusal(text)
         assert "needs a [lora] table" in refusal(text)
     assert "[lora] on random weights" in refusal(NEW_MODEL + "[lora]\n")
-    assert 'say precision = "fp32"' in refusal(replaced(NEW_MODEL, "precision", 'precision = "bf16"'))
+    for precision in ("nf4", "fp8"):
+        message = refusal(replaced(NEW_MODEL, "precision", f'precision = "{precision}"'))
+        assert f'precision = "{precision}": new weights are all trained' in message
+        assert 'say precision = "bf16", "fp16" or "fp32"' in message
     assert "[model.tokenizer] is missing" in refusal(NEW_MODEL.replace("[model.tokenizer]\nvocab_size = 512", ""))
     assert "[model.shape] is missing" in refusal(NEW_MODEL.replace("[model.shape]\nhidden_size = 192", "base = 'x'"))
     assert "both base and [model.shape]" in refusal(replaced(NEW_MODEL, "precision", 'base = "x"\nprecision = "fp32"'))
@@ -269,6 +272,30 @@ def test_combinations_that_cannot_be_trained_are_refused(refusal):
     assert "[stage.pretrain] block = 1024 is over" in refusal(NEW_MODEL + "block = 1024\n")
     assert "max_position_embeddings = 64" in refusal(replaced(NEW_MODEL, "hidden_size", "max_position_embeddings = 64"))
     assert "leave train_eos = false out" in refusal(NEW_MODEL + "train_eos = false\n")
+
+
+def test_a_new_models_tokenizer_is_a_given_or_a_new_one_and_not_both(refusal):
+    said = replaced(NEW_MODEL, "vocab_size", 'base = "Qwen/Qwen3-0.6B"\nvocab_size = 512')
+    assert "[model.tokenizer] takes base, a given tokenizer, or vocab_size" in refusal(said)
+    assert "base is missing" in refusal(replaced(NEW_MODEL, "vocab_size", 'revision = "main"'))
+    assert 'base = "" is empty' in refusal(replaced(NEW_MODEL, "vocab_size", 'base = " "'))
+    assert "is no branch, tag or commit" in refusal(replaced(NEW_MODEL, "vocab_size", 'base = "x"\nrevision = "../x"'))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+def test_new_weights_may_be_computed_with_in_16_bits(tmp_path, monkeypatch, precision):
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.toml").write_text(replaced(NEW_MODEL, "precision", f'precision = "{precision}"'), encoding="utf-8")
+    assert read_recipe(Path("recipe.toml")).model.precision == precision
+
+
+def test_a_new_tokenizer_has_512_tokens_where_nothing_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for line, tokens in (("", 512), ("vocab_size = 300", 300), ('base = "x"', None)):
+        Path("recipe.toml").write_text(replaced(NEW_MODEL, "vocab_size", line), encoding="utf-8")
+        tokenizer = read_recipe(Path("recipe.toml")).model.tokenizer
+        assert tokenizer is not None
+        assert tokenizer.vocab_size == tokens
 
 
 def test_two_mistakes_are_both_said(refusal):
@@ -279,9 +306,9 @@ def test_two_mistakes_are_both_said(refusal):
 
 
 def test_two_impossible_combinations_are_both_said(refusal):
-    message = refusal(replaced(NEW_MODEL, "precision", 'revision = "main"') + "block = 1024\n")
+    message = refusal(replaced(NEW_MODEL, "precision", 'revision = "main"\nprecision = "nf4"') + "block = 1024\n")
     assert "revision belongs to a hub base" in message
-    assert 'say precision = "fp32"' in message
+    assert 'precision = "nf4"' in message
 
 
 # --- the file itself ---

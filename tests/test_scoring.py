@@ -104,6 +104,71 @@ def test_texts_do_not_depend_on_the_batch(asked: Asked) -> None:
     assert [said.ids for said in asked.generate(batch_size=1)] == [said.ids for said in asked.generate()]
 
 
+def test_sorted_batches_give_each_prompt_what_it_gets_alone_in_the_order_given(asked: Asked) -> None:
+    """Prompts of many lengths, shuffled: token by token the same."""
+    from toolkit.models.loaded import undisturbed
+    from toolkit.models.scoring import generate
+
+    prompts = [item.prompt_ids[:1] * (n % 7) + item.prompt_ids for n, item in enumerate(asked.rendered)]
+    random.Random(0).shuffle(prompts)
+    assert len({len(prompt) for prompt in prompts}) > 6
+    loaded = asked.opened.loaded
+    with undisturbed(loaded, asked.engine):
+        together = generate(loaded, asked.engine, prompts, 16, 5)
+        alone = [generate(loaded, asked.engine, [prompt], 16, 1)[0] for prompt in prompts]
+    assert [(said.ids, said.text, said.ended) for said in together] == [
+        (said.ids, said.text, said.ended) for said in alone
+    ]
+    assert len({tuple(said.ids) for said in together}) > 1
+    for said, other in zip(together, alone, strict=True):
+        assert said.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+
+
+def test_the_longest_prompts_are_written_to_first_and_progress_is_told(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[int] = []
+    told: list[tuple[int, int]] = []
+    own = asked.model.generate
+
+    def watched(*given: Any, **more: Any) -> Any:
+        widths.append(more["input_ids"].shape[1])
+        return own(*given, **more)
+
+    monkeypatch.setattr(asked.model, "generate", watched)
+    asked.generate(batch_size=8, progress=lambda done, total: told.append((done, total)))
+    count = len(asked.rendered)
+    assert widths == sorted(widths, reverse=True)
+    assert len(set(widths)) > 1
+    assert told == [(min(done, count), count) for done in range(8, count + 8, 8)]
+
+
+def test_without_probabilities_the_texts_are_the_same_and_no_logits_are_kept(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_them = asked.generate()
+    kept: list[Any] = []
+    own = asked.model.generate
+
+    def watched(*given: Any, **more: Any) -> Any:
+        output = own(*given, **more)
+        kept.append((output.logits, output.scores))
+        return output
+
+    monkeypatch.setattr(asked.model, "generate", watched)
+    without = asked.generate(with_probabilities=False)
+    assert without == [said._replace(probabilities=[]) for said in with_them]
+    assert all(said.probabilities for said in with_them)
+    assert kept == [(None, None)] * len(kept) != []
+
+
+def test_nothing_is_scored_and_written_of_nothing(asked: Asked) -> None:
+    from toolkit.models.scoring import generate
+
+    assert asked.score(items=[]) == []
+    assert generate(asked.opened.loaded, asked.engine, [], 4, 2) == []
+
+
 def test_bits_are_the_cross_entropy_of_single_sequences_in_plain_torch(asked: Asked) -> None:
     import torch
 
@@ -160,6 +225,9 @@ def test_a_reading_leaves_random_states_mode_cache_and_padding_as_they_were(aske
     import torch
 
     from toolkit.probes.recall import Moment, read_recall
+    from toolkit.probes.repetition import read_repetition
+    from toolkit.probes.repetition_prompts import draw_prompts
+    from toolkit.recipe import Repetition
 
     loaded = asked.opened.loaded
     model, tokenizer = loaded.model, loaded.tokenizer
@@ -180,6 +248,10 @@ def test_a_reading_leaves_random_states_mode_cache_and_padding_as_they_were(aske
     assert before[3] == {training}
     now = Moment("half", 0, "learn", 0, 0.0, {}, {})
     read_recall(loaded, asked.engine, asked.opened.asked, asked.examples, now, batch_size=5, with_text=True)
+    assert state() == before
+    how = Repetition(prompts=4, max_new_tokens=8, samples=2, batch_size=3)
+    prompts = draw_prompts(asked.examples, how, 0)
+    read_repetition(loaded, asked.engine, asked.opened.asked, prompts, how, now, 0)
     assert state() == before
     model.eval()
 

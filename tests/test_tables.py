@@ -308,6 +308,22 @@ def test_a_hub_name_is_streamed_and_runs_no_code(hub, tmp_path, monkeypatch):
     ]
 
 
+def test_a_configuration_stands_between_name_and_split(hub, tmp_path, monkeypatch):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    monkeypatch.chdir(tmp_path)
+    assert list(read_rows("organisation/talks:7M:train"))
+    assert hub.calls == [(("organisation/talks", "7M"), {"split": "train", "streaming": True})]
+    # Each configuration is fetched into a folder of its own.
+    path = Path("data/sets/organisation--talks--7M/train.parquet")
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"text": ["x"]}), path)
+    assert list(read_rows("organisation/talks:7M:train")) == [Row(1, {"text": "x"})]
+    list(read_rows("organisation/talks:3M:train"))
+    assert [call[0][1] for call in hub.calls] == ["7M", "3M"]
+
+
 def test_numbers_of_the_hub_are_marked_as_in_files(hub):
     hub.gives = [{"number": 123, "text": "x"}]
     ((_, values),) = list(read_rows("organisation/name"))

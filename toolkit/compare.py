@@ -61,7 +61,7 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
 
     groups, unread = collect(arguments)
 
-    from toolkit.reporting import classifiers, facts, forgetting
+    from toolkit.reporting import classifiers, facts, forgetting, repetition
     from toolkit.reporting.page import page
     from toolkit.reporting.saving import inline, png, svg
     from toolkit.reporting.summary import SAID
@@ -72,7 +72,9 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
     kind = classifiers if groups[0].classifies else facts
     folder = REPORTS / (name or report_name([group.name for group in groups]))
     summary = forgetting.added({"name": folder.name, **kind.summarise(groups, unread)}, groups)
-    figures = (*forgetting.figures(groups, summary), *kind.figures(groups, summary))
+    summary = repetition.added(summary, groups)
+    extras = (*repetition.figures(groups, summary), *forgetting.figures(groups, summary))
+    figures = (*extras, *kind.figures(groups, summary))
     drawn = {file: (caption, figure) for file, caption, figure in figures if figure is not None}
     names = [group.name for group in groups]
     summary["figures"] = [(folder / f"{file}.{ending}").as_posix() for file in drawn for ending in ("png", "svg")]
@@ -83,10 +85,13 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
         write_whole(folder / f"{file}.svg", svg(figure, name=file))
     on_page = [(caption, inline(figure, names, file)) for file, (caption, figure) in drawn.items()]
     command = f"python -m toolkit.compare {shlex.join(arguments)} --name {folder.name}"
-    parts = forgetting.with_sections(kind.parts(summary), summary)
+    parts = repetition.with_sections(forgetting.with_sections(kind.parts(summary), summary), summary, groups)
+    for file, content in repetition.files(groups, summary):
+        write_whole(folder / file, content)
     write_whole(folder / "index.html", page(summary, groups, on_page, parts, command))
     write_whole(folder / "summary.json", text)
-    write_whole(folder / "summary.csv", as_csv((*kind.measured(summary), *forgetting.measured(summary))))
+    rows = (*kind.measured(summary), *forgetting.measured(summary), *repetition.measured(summary))
+    write_whole(folder / "summary.csv", as_csv(rows))
 
     unable = [f"What this design cannot show: {line}." for line in summary["limits"]]
     for line in (*(line for part in SAID for line in summary.get(part, [])), *unable):

@@ -54,6 +54,16 @@ OF_CLASSIFIERS: dict[str, dict[str, str]] = {
 }
 """The same of classifiers, against updates; a test is one number, and so a bar."""
 FORGOTTEN = "What was forgotten, by update"
+REPEATED = "What was repeated, by update"
+OF_REPETITION = {
+    "repetition/greedy/seq_rep_4": "Repeated 4-grams of greedy texts",
+    "repetition/sampled/seq_rep_4": "Repeated 4-grams of sampled texts",
+    "repetition/greedy/loops": "Greedy texts that end in a loop",
+    "repetition/greedy/never_ended": "Greedy texts that do not end by themselves",
+    "repetition/held_out_nats": "Loss of held-out reference answers, nats a token",
+    "repetition/trained_nats": "Loss of trained reference answers, nats a token",
+}
+"""Panels of runs whose texts were read for repetition, as far as they have them."""
 STEP = "train/global_step"
 
 
@@ -95,7 +105,7 @@ def publish(groups: list["Group"], name: str, entity: str | None, project: str) 
     from toolkit.tracking import said
 
     names, classify = [group.name for group in groups], groups[0].classifies
-    more = forgetting_metrics(groups)
+    more = {FORGOTTEN: forgetting_metrics(groups), REPEATED: repetition_metrics(groups)}
     path = REPORTS / name / "dashboard.json"
     try:
         key = wandb.login(prompt=False, verify=False)
@@ -139,6 +149,12 @@ def forgetting_metrics(groups: list["Group"]) -> dict[str, str]:
     return ({"forgetting/mean_change": "Mean change over tasks"} if found else {}) | found
 
 
+def repetition_metrics(groups: list["Group"]) -> dict[str, str]:
+    """What the groups' rows have of repetition, with its titles; none where no text was read."""
+    found = {key for group in groups for run in group.runs for row in run.rows("repetition") for key in row}
+    return {key: title for key, title in OF_REPETITION.items() if key in found}
+
+
 OF_TEXTS = {
     "bits_per_byte": "bits a byte",
     "kl_from_base": "KL of the model from the base, bits a token",
@@ -152,24 +168,31 @@ def panel(metric: str, title: str, *, classify: bool) -> Any:
 
     if metric.startswith("test/"):
         return panels.BarPlot(title=title, metrics=[metric], orientation="v", groupby_rangefunc="minmax")
-    by_update = classify or metric.startswith(("forgetting/", "heldout/"))
+    by_update = classify or metric.startswith(("forgetting/", "heldout/", "repetition/"))
     x, said = (STEP, "updates") if by_update else ("exposures", "exposures")
     return panels.LinePlot(title=title, x=x, y=[metric], title_x=said, groupby_rangefunc="minmax")
 
 
 def workspace(
-    groups: list[str], name: str, entity: str, project: str, *, classify: bool, more: dict[str, str] | None = None
+    groups: list[str],
+    name: str,
+    entity: str,
+    project: str,
+    *,
+    classify: bool,
+    more: dict[str, dict[str, str]] | None = None,
 ) -> Any:
     """The workspace: a panel a metric, runs grouped by recipe and coloured as in the report.
 
-    more: metrics of forgetting, with their titles.
+    more: further sections, as `SECTIONS` has them; those without a panel are left out.
     """
     import wandb_workspaces.workspaces as workspaces
     from wandb_workspaces.expr import Metric
 
     from toolkit.reporting.figures import colour_of
 
-    shown = (OF_CLASSIFIERS if classify else SECTIONS) | ({FORGOTTEN: more} if more else {})
+    own = OF_CLASSIFIERS if classify else SECTIONS
+    shown = own | {section: panels for section, panels in (more or {}).items() if panels}
     sections = [
         workspaces.Section(
             name=title,

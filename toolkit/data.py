@@ -11,7 +11,7 @@ import typer
 
 from toolkit.errors import MachineError, UserError
 from toolkit.example import to_jsonl
-from toolkit.models.base import FETCHED_NOTE, Fetched, fetched_folder, is_hub_name
+from toolkit.models.base import FETCHED_NOTE, Fetched, fetched_folder, fetched_tokenizer, is_hub_name
 from toolkit.probes.named import named_tasks
 from toolkit.recipe import Forgetting, Recipe, read_recipes
 from toolkit.run_folder import remove_folder, whole_folder, write_whole
@@ -23,6 +23,11 @@ from toolkit.studies.tables import fetched_folder as fetched_set
 
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 """Weights in safetensors, tokenizer and configs: no pickles, and no code."""
+WANTED_TOKENIZER = [
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "vocab.json", "merges.txt",
+]  # fmt: skip
+"""Of a new model's tokenizer: no weights, and no config that would make its folder look like a model."""
 
 
 def main(
@@ -34,15 +39,16 @@ def main(
 ) -> None:
     """Write the facts of every seed to data/<name>/seed-<seed>.jsonl, the same ones that a run would train.
 
-    --fetch brings the base into data/models/ and a data set of the hub into data/sets/, where every command looks
-    first: copy these folders to a machine without network. Data of lm-eval's tasks ([forgetting]) go where it looks
-    for them, Hugging Face's own cache (HF_HOME). Gated ones take the hub's own token (`hf auth login`, or HF_TOKEN).
+    --fetch brings the base into data/models/, or a new model's tokenizer into data/tokenizers/, and a data set of the
+    hub into data/sets/, where every command looks first: copy these folders to a machine without network. Data of
+    lm-eval's tasks ([forgetting]) go where it looks for them, Hugging Face's own cache (HF_HOME). Gated ones take the
+    hub's own token (`hf auth login`, or HF_TOKEN).
     """
     read = [(path, recipe) for path in recipes for recipe in read_recipes(path, tuple(change or ()))]
     asked = [(path, resolve_data(recipe, path)) for path, recipe in read]
     if fetch:
         refuse_two_revisions([recipe for _, recipe in asked])
-        for source in dict.fromkeys(recipe.data.get("source", "") for _, recipe in asked):
+        for source in dict.fromkeys(source for _, recipe in asked for source in tables_of(recipe)):
             fetch_set(source)
     # Built before any is written, so that bad input leaves nothing behind.
     facts = [(recipe.name, seed, build_data(recipe, seed, path)) for path, recipe in asked for seed in recipe.seeds]
@@ -51,8 +57,10 @@ def main(
         write_whole(target, to_jsonl(built.examples))
         print(f"{target}: {how_many(built)}")
     if fetch:
-        for recipe in {recipe.model.base: recipe for _, recipe in asked}.values():
+        for recipe in {recipe.model.base: recipe for _, recipe in asked if given_tokenizer(recipe) is None}.values():
             fetch_base(recipe)
+        for recipe in {given_tokenizer(recipe): recipe for _, recipe in asked}.values():
+            fetch_tokenizer(recipe)
         fetch_tasks([recipe.forgetting for _, recipe in asked if recipe.forgetting])
 
 
@@ -66,14 +74,34 @@ def how_many(built: Built) -> str:
 
 
 def refuse_two_revisions(recipes: list[Recipe]) -> None:
-    """A base has one folder, whatever its revision."""
-    revisions: dict[str | None, Recipe] = {}
+    """A base has one folder, whatever its revision, and so has a tokenizer."""
+    revisions: dict[tuple[str, str | None], tuple[Recipe, str | None]] = {}
     for recipe in recipes:
-        other = revisions.setdefault(recipe.model.base, recipe)
-        if other.model.revision != recipe.model.revision:
-            raise UserError(
-                f"{other.name} and {recipe.name} ask for different revisions of {recipe.model.base}: fetch one of them."
-            )
+        model, tokenizer = recipe.model, recipe.model.tokenizer
+        asked = [("base", model.base, model.revision)]
+        asked += [("tokenizer", tokenizer.base, tokenizer.revision)] if tokenizer else []
+        for what, base, revision in asked:
+            other, known = revisions.setdefault((what, base), (recipe, revision))
+            if known != revision:
+                raise UserError(
+                    f"{other.name} and {recipe.name} ask for different revisions of {base}: fetch one of them."
+                )
+
+
+def given_tokenizer(recipe: Recipe) -> str | None:
+    return recipe.model.tokenizer.base if recipe.model.tokenizer else None
+
+
+def fetch_tokenizer(recipe: Recipe) -> None:
+    """Fetch a new model's tokenizer without the weights that it came with; not where a whole fetched model has it."""
+    said = recipe.model.tokenizer
+    if said is None or said.base is None:
+        return
+    if not is_hub_name(said.base) or Path(said.base).is_dir():
+        print(f"{recipe.name}: its tokenizer {said.base} is no hub name; there is nothing to fetch.", file=sys.stderr)
+        return
+    code = ["*.py"] if recipe.model.remote_code else []
+    fetch_files(said.base, said.revision, fetched_tokenizer(said.base), WANTED_TOKENIZER + code, "tokenizer")
 
 
 def fetch_base(recipe: Recipe) -> None:
@@ -83,15 +111,21 @@ def fetch_base(recipe: Recipe) -> None:
         said = "it is built from random weights" if base is None else f"its base {base} is no hub name"
         print(f"{recipe.name}: {said}; there is nothing to fetch.", file=sys.stderr)
         return
-    folder = fetched_folder(base)
+    code = ["*.py"] if recipe.model.remote_code else []
+    fetch_files(base, revision, fetched_folder(base), WANTED + code, "model")
+
+
+def fetch_files(base: str, revision: str | None, folder: Path, wanted: list[str], what: str) -> None:
+    """Files of a hub's model into a folder, with a note of what they are; nothing where it is there already."""
     if folder.is_dir() and read_json(folder / FETCHED_NOTE, Fetched)["revision"] == revision:
         print(f"{folder}: there already (delete it to fetch it anew)")
         return
     part = folder.with_name(f".{folder.name}.part")
-    download(base, revision, part, WANTED + (["*.py"] if recipe.model.remote_code else []))
-    if not (part / "config.json").is_file():
-        raise UserError(f'[model] base = "{base}": the hub has it, but without a config.json: it is no model.')
-    commit = commit_of(part)
+    table, needed = ("model", "config.json") if what == "model" else ("model.tokenizer", "tokenizer.json")
+    download(base, revision, part, wanted, table)
+    if not (part / needed).is_file():
+        raise UserError(f'[{table}] base = "{base}": the hub has it, but without a {needed}: it is no {what}.')
+    commit = commit_of(part, needed)
     # The hub's notes on what is still to be fetched.
     shutil.rmtree(part / ".cache", ignore_errors=True)
     write_whole(part / FETCHED_NOTE, json.dumps({"base": base, "revision": revision, "commit": commit}) + "\n")
@@ -100,12 +134,19 @@ def fetch_base(recipe: Recipe) -> None:
     print(f"{folder}: {base}")
 
 
+def tables_of(recipe: Recipe) -> list[str]:
+    """All that a recipe's [data] could name on the hub."""
+    named = [recipe.data.get(key, "") for key in ("source", "facts", "preferences")]
+    return [*named, *recipe.data.get("text", [])] if recipe.study == "scratch" else named[:1]
+
+
 def fetch_set(source: str) -> None:
     """Fetch a data set of the hub, a Parquet file a split; whole or not at all. A file and a folder are left alone."""
     named = named_on_hub(source)
     if not named or Path(source).exists() or Path(source).suffix.lower() in READERS:
         return
-    name, folder = named[1], fetched_set(named[1])
+    name, config = named[1], named[2]
+    folder, named_so = fetched_set(name, config), [part for part in (name, config) if part]
     if folder.is_dir():
         print(f"{folder}: there already (delete it to fetch it anew)")
         return
@@ -113,9 +154,10 @@ def fetch_set(source: str) -> None:
 
     with hub_errors(name), whole_folder(folder) as part:
         # Never trust_remote_code: a table needs no program.
-        for split in datasets.get_dataset_split_names(name):
-            datasets.load_dataset(name, split=split).to_parquet(part / f"{split}.parquet")
-    print(f"{folder}: {name}")
+        splits = datasets.get_dataset_split_names
+        for split in splits(name, config_name=config) if config else splits(name):
+            datasets.load_dataset(*named_so, split=split).to_parquet(part / f"{split}.parquet")
+    print(f"{folder}: {':'.join(named_so)}")
 
 
 def fetch_tasks(asked: list[Forgetting]) -> None:
@@ -131,13 +173,13 @@ def fetch_tasks(asked: list[Forgetting]) -> None:
         print(f"{name}: {sum(len(task.subjects) for task in tasks)} subjects, in {HF_HOME}")
 
 
-def commit_of(folder: Path) -> str | None:
+def commit_of(folder: Path, name: str) -> str | None:
     """The commit that a folder was fetched from, by the hub's own notes beside the files."""
-    note = folder / ".cache/huggingface/download/config.json.metadata"
+    note = folder / f".cache/huggingface/download/{name}.metadata"
     return note.read_text(encoding="utf-8").split()[0] if note.is_file() else None
 
 
-def download(base: str, revision: str | None, folder: Path, wanted: list[str]) -> None:
+def download(base: str, revision: str | None, folder: Path, wanted: list[str], table: str) -> None:
     """Raises UserError or MachineError for what the hub says."""
     from httpx import HTTPError
     from huggingface_hub import snapshot_download
@@ -148,9 +190,11 @@ def download(base: str, revision: str | None, folder: Path, wanted: list[str]) -
     except GatedRepoError:
         raise UserError(f"{base} is gated: accept its terms on the hub, then log in with `hf auth login`.") from None
     except RepositoryNotFoundError:
-        raise UserError(f'[model] base = "{base}": the hub has no such model, or only for those who log in.') from None
+        raise UserError(
+            f'[{table}] base = "{base}": the hub has no such model, or only for those who log in.'
+        ) from None
     except RevisionNotFoundError:
-        raise UserError(f'[model] revision = "{revision}": the hub has {base}, but no such revision of it.') from None
+        raise UserError(f'[{table}] revision = "{revision}": the hub has {base}, but no such revision of it.') from None
     except (HTTPError, OSError) as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise MachineError(

@@ -7,20 +7,21 @@ from typing import Any
 from rich.console import Console
 
 from toolkit.dry_run_forgetting import show_forgetting
-from toolkit.dry_run_stages import SHOWN_EXAMPLES, show_data, show_stage, show_tokens
-from toolkit.errors import UserError
-from toolkit.metrics.information import Shape, head_parameters, lora_parameters, parameters, projection_sizes
+from toolkit.dry_run_size import show_size
+from toolkit.dry_run_stages import SHOWN_EXAMPLES, show_data, show_schedule, show_stage, show_tokens
+from toolkit.errors import MachineError, UserError
+from toolkit.example import Example
+from toolkit.metrics.information import Shape
 from toolkit.metrics.testing import contrasts_among, reachable_level, seeds_needed, smallest_difference, smallest_p
-from toolkit.models.base import find_base, shape_of
+from toolkit.models.base import check_tokenizer, find_base, shape_of
 from toolkit.recipe import Recipe, to_toml
 from toolkit.run_folder import ROOT, Run, changed_keys, run_for
 from toolkit.studies import build_data
 from toolkit.studies.built import Built
+from toolkit.training.rows import Rows
 
-WEIGHT_BYTES = {"bf16": 2.0, "fp16": 2.0, "fp32": 4.0, "nf4": 0.55, "fp8": 1.0}
-"""Bytes a weight of a projection; nf4 with double quantisation needs about 4.4 bits."""
-OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw": 8, "sgd": 0}
-"""Bytes of optimizer state a trained weight."""
+MOST_RENDERED = 20_000
+"""Examples of a part that a dry run renders: of millions a run does it, and it takes minutes."""
 
 
 def show(groups: list[Recipe], *, with_tokens: bool, fresh: bool = False) -> None:
@@ -29,30 +30,31 @@ def show(groups: list[Recipe], *, with_tokens: bool, fresh: bool = False) -> Non
     # Without markup: tables' names stand in brackets, in the recipe and in messages.
     console = Console(highlight=False, markup=False)
     console.print(short_lists(to_toml(recipe)).rstrip(), soft_wrap=True)
-    built = build_data(recipe, recipe.seeds[0])
-    base, missing = None, ""
-    if recipe.model.base:
-        try:
-            base = find_base(recipe.model.base)
-        except UserError as error:
-            missing = str(error)
+    lacking: list[str] = []
+    base, shape = find_model(recipe, lacking)
+    has_model = not lacking
     heading(console, "data")
-    show_data(console, built)
-    tokenizer = open_tokenizer(recipe, built, base, console) if with_tokens and not missing else None
-    rows = None
-    if tokenizer:
-        from toolkit.training.rows import prepare_rows
-
-        heading(console, "tokens (trained ones are " + ("green)" if console.color_system else "in brackets)"))
-        rows = prepare_rows(tokenizer, recipe, built, recipe.seeds[0])
-        for name, stage in recipe.stage.items():
-            shown = 1 if stage.method == "pretrain" else SHOWN_EXAMPLES
-            show_tokens(console, name, rows[name][:shown], tokenizer)
-    heading(console, "schedule")
-    updates = [show_stage(console, recipe, built, name, len(rows[name]) if rows else None) for name in recipe.stage]
-    if recipe.judge:
+    built = find_data(recipe, lacking)
+    updates: list[int | None] = [None]
+    longest = 0
+    if built is None:
+        console.print("not known: the data set is not on this machine")
+        if has_model and isinstance(check_tokenizer(recipe.model), str):
+            not_shown(console, recipe.model.tokenizer and recipe.model.tokenizer.base)
+        heading(console, "schedule")
+        for name in recipe.stage:
+            show_schedule(console, recipe, name)
+    else:
+        show_data(console, built)
+        tokenizer = open_tokenizer(recipe, built, base, console) if with_tokens and has_model else None
+        rows = None
+        if tokenizer:
+            built, rows = show_rows(console, recipe, built, tokenizer)
+        longest = longest_row(recipe, built, rows)
+        heading(console, "schedule")
+        updates = [show_stage(console, recipe, built, name, rows[name] if rows else None) for name in recipe.stage]
+    if recipe.judge and built:
         show_judge(console, recipe, built)
-    lacking = [missing] if missing else []
     if recipe.forgetting:
         heading(console, "forgetting")
         try:
@@ -61,7 +63,7 @@ def show(groups: list[Recipe], *, with_tokens: bool, fresh: bool = False) -> Non
             lacking.append(str(error))
             console.print("not known: something is not there")
     heading(console, "size")
-    show_size(console, recipe, None if missing else shape_of(recipe, base), len(built.labels or ()))
+    show_size(console, recipe, shape, len(built.labels or ()) if built else 0, longest)
     heading(console, f"runs: {len(recipe.seeds)}, seeds {', '.join(map(str, recipe.seeds))}")
     show_runs(console, recipe, updates, fresh)
     heading(console, "what so many seeds can show")
@@ -70,6 +72,63 @@ def show(groups: list[Recipe], *, with_tokens: bool, fresh: bool = False) -> Non
         show_grid(console, groups)
     for said in lacking:
         console.print(f"before it can run: {said}", style="yellow")
+
+
+def find_model(recipe: Recipe, lacking: list[str]) -> tuple[Path | str | None, Shape | None]:
+    """The base (None of a new model), and the shape as far as it is known; `lacking` is told what is not there."""
+    try:
+        base = find_base(recipe.model.base) if recipe.model.base else None
+        return base, shape_of(recipe, base)
+    except UserError as error:
+        lacking.append(str(error))
+        return None, None
+
+
+def find_data(recipe: Recipe, lacking: list[str]) -> Built | None:
+    """The examples; None, with a word in `lacking`, where they are of a hub that cannot be reached."""
+    try:
+        return build_data(recipe, recipe.seeds[0])
+    except MachineError as error:
+        lacking.append(f"{error} python -m toolkit.data RECIPE --fetch does so, into data/sets/.")
+        return None
+
+
+def show_rows(console: Console, recipe: Recipe, built: Built, tokenizer: Any) -> tuple[Built, dict[str, Rows] | None]:
+    """Shows the first rows of each stage. Returns what is trained of the examples, and all rows of it; None for rows,
+    where there are so many examples that only the first are rendered."""
+    from toolkit.training.lengths import without_long
+    from toolkit.training.rows import prepare_rows
+
+    heading(console, "tokens (trained ones are " + ("green)" if console.color_system else "in brackets)"))
+    first = first_of(built)
+    many = len(first.examples) < len(built.examples)
+    fitting = without_long(tokenizer, recipe, first)
+    rows = prepare_rows(tokenizer, recipe, fitting, recipe.seeds[0])
+    for name, stage in recipe.stage.items():
+        shown = 1 if stage.method == "pretrain" or stage.packing else SHOWN_EXAMPLES
+        show_tokens(console, name, rows[name][:shown], tokenizer)
+    for note in fitting.notes[len(built.notes) :]:
+        console.print(note, style="yellow")
+    if many:
+        console.print(f"only the first {MOST_RENDERED:,} examples of each part were rendered; a run renders all")
+        return built, None
+    return fitting, rows
+
+
+def first_of(built: Built) -> Built:
+    """The first examples of each split and part."""
+    kept: dict[tuple[str, str], list[Example]] = {}
+    for example in built.examples:
+        kept.setdefault((example.split, example.part), []).append(example)
+    return built._replace(examples=[example for group in kept.values() for example in group[:MOST_RENDERED]])
+
+
+def longest_row(recipe: Recipe, built: Built, rows: dict[str, Rows] | None) -> int:
+    """Tokens of the longest row but for blocks of a stream; without rows a guess, a token a character."""
+    if rows is None:
+        return min(recipe.model.max_length, max(len(example.said) for example in built.examples))
+    of = [row for name, stage in recipe.stage.items() if stage.method != "pretrain" for row in rows[name]]
+    return max((len(row["input_ids"]) for row in of if "input_ids" in row), default=0)
 
 
 def short_lists(toml: str) -> str:
@@ -126,12 +185,17 @@ def show_design(console: Console, groups: list[Recipe]) -> None:
 
 
 def open_tokenizer(recipe: Recipe, built: Built, base: Any, console: Console) -> Any:
-    """The base's tokenizer, or a new one trained on the study's texts; None, and a word, where it is not to be had."""
+    """The base's tokenizer, or a new model's; None, and a word, where it is not to be had."""
     if recipe.model.tokenizer:
-        from toolkit.models.from_scratch import train_tokenizer
+        from toolkit.models.from_scratch import tokenizer_of
 
-        texts = [example.prompt + example.answer for example in built.examples if example.split == "train"]
-        return train_tokenizer(texts, recipe.model.tokenizer.vocab_size)
+        try:
+            return tokenizer_of(recipe.model, built.examples, local_only=True)
+        except UserError:
+            if not isinstance(check_tokenizer(recipe.model), str):
+                raise
+            not_shown(console, recipe.model.tokenizer.base)
+            return None
     from transformers import AutoTokenizer
 
     from toolkit.models.opening import not_loaded
@@ -148,8 +212,12 @@ def open_tokenizer(recipe: Recipe, built: Built, base: Any, console: Console) ->
     except Exception as error:
         if isinstance(base, Path):
             raise UserError(not_loaded(base, recipe.model, error)) from error
-        console.print(f"\ntokens are not shown: the tokenizer of {base} is not on this machine (a run fetches it).")
+        not_shown(console, base)
         return None
+
+
+def not_shown(console: Console, base: Any) -> None:
+    console.print(f"\ntokens are not shown: the tokenizer of {base} is not on this machine (a run fetches it).")
 
 
 def show_judge(console: Console, recipe: Recipe, built: Built) -> None:
@@ -163,63 +231,6 @@ def show_judge(console: Console, recipe: Recipe, built: Built) -> None:
         f"judge: at most {calls:,} calls a run to {recipe.judge.model} at {recipe.judge.base_url}, {asked:,} before"
         f" training and after each of {len(recipe.stage)} stages; python -m toolkit.judge --dry-run says more"
     )
-
-
-def show_size(console: Console, recipe: Recipe, shape: Shape | None, classes: int) -> None:
-    if shape is None:
-        console.print("not known: the base is not on this machine, or no Qwen3")
-        return
-    total = parameters(shape)
-    trained = lora_parameters(shape, recipe.lora.rank, recipe.lora.targets) if recipe.lora else total
-    head = head_parameters(shape.hidden, recipe.model.head.layers, classes) if recipe.model.head else 0
-    trained += head
-    of_head = f", {head:,} of them in the head; {total:,}" if head else f" of {total:,}"
-    console.print(f"{trained:,} trainable parameters{of_head} in the {'base' if recipe.lora else 'model'}")
-    memory = estimate_memory(shape, recipe, trained)
-    parts = ", ".join(f"{part} {size / 2**30:.2f}" for part, size in memory.items())
-    console.print(f"memory about {sum(memory.values()) / 2**30:.1f} GiB, an estimate: {parts}")
-    kept = 1 + max((s.epochs if s.keep == "epochs" else s.keep == "best") for s in recipe.stage.values())
-    saved = trained * 4
-    working = 2 * (saved + trained * OPTIMIZER_BYTES[next(iter(recipe.stage.values())).optimizer]) + saved
-    console.print(
-        f"disk about {saved * kept / 2**20:.0f} MiB a run when finished, {(saved * kept + working) / 2**20:.0f} MiB"
-        " while it runs"
-    )
-
-
-def estimate_memory(shape: Shape, recipe: Recipe, trained: int) -> dict[str, float]:
-    """Bytes by purpose, roughly: weights and optimizer are counted, activations are a rule of thumb.
-
-    Of training and of readings, which take turns, that one which needs more.
-    """
-    # Weights that are trained stay in float32.
-    bytes_each = WEIGHT_BYTES[recipe.model.precision] if recipe.lora else 4.0
-    projections = shape.layers * sum(a * b for a, b in projection_sizes(shape).values())
-    dense = max(2.0, bytes_each)
-    weights = projections * bytes_each + (parameters(shape) - projections) * dense
-    stage = max(recipe.stage.values(), key=lambda s: s.batch_size)
-    longest = {"pretrain": stage.block, "classify": recipe.model.max_length}
-    tokens = stage.batch_size * longest.get(stage.method, min(recipe.model.max_length, 64))
-    layers = 1 if recipe.model.gradient_checkpointing else shape.layers
-    training = {
-        # About 34 bytes a token, layer and hidden unit in 16 bits (Korthikanti 2022), twice that in 32.
-        "activations": tokens * layers * shape.hidden * 17 * dense,
-        "logits": 0.0 if recipe.model.head else tokens * shape.vocabulary * 8.0,
-    }
-    # Generating a short answer: keys and values of 512 places, which Unsloth makes room for, and logits in two copies.
-    cache = shape.layers * shape.kv_heads * shape.head_size * 2 * dense * 512
-    held = recipe.recall.batch_size * (cache + shape.vocabulary * 8.0 * 20)
-    if recipe.forgetting and recipe.forgetting.tasks:
-        # lm-eval takes the logits of whole prompts; 13 bytes each were measured.
-        how = recipe.forgetting
-        at_once = 2 if how.noise_floor and how.batch_size == 1 else how.batch_size
-        held = max(held, at_once * recipe.model.max_length * shape.vocabulary * 13.3)
-    readings = {"readings": held}
-    return {
-        "weights": weights,
-        "gradients and optimizer": trained * (4 + OPTIMIZER_BYTES[stage.optimizer] + (4 if recipe.lora else 0)),
-        **(readings if (recipe.forgetting or not recipe.classifies) and held > sum(training.values()) else training),
-    }
 
 
 def show_runs(console: Console, recipe: Recipe, updates: list[int | None], fresh: bool) -> None:

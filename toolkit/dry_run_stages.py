@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from toolkit.example import main_part
+from toolkit.example import Example, main_part
 from toolkit.metrics.information import rule_only_nats
-from toolkit.recipe import Recipe
+from toolkit.recipe import Recipe, Stage
 from toolkit.rendering import IGNORED
 from toolkit.studies.built import Built
 from toolkit.training.rows import uneven_last_update, updates_an_epoch
@@ -17,6 +17,7 @@ from toolkit.training.rows import uneven_last_update, updates_an_epoch
 SHOWN_EXAMPLES = 3
 SPLITS = ("train", "validation", "test")
 MOST_CLASSES = 30
+SHOWN_CHARACTERS = 600
 
 
 def show_classes(console: Console, built: Built, labels: tuple[str, ...]) -> None:
@@ -43,9 +44,9 @@ def show_data(console: Console, built: Built) -> None:
     trained = [example for example in built.examples if example.split == "train"]
     controls = sum(example.split == "control" for example in built.examples)
     held_out = sum(example.split == "validation" for example in built.examples)
-    others = f"{held_out} held out to choose the best weights by" if held_out else ""
-    others = others or f"{controls} controls of the same kind that are never trained"
-    console.print(f"{len(trained)} trained examples, {others}")
+    others = [f"{held_out} held out to choose the best weights by"] if held_out else []
+    others += [f"{controls} controls of the same kind that are never trained"] if controls or not held_out else []
+    console.print(f"{len(trained)} trained examples, {', '.join(others)}")
     for note in built.notes:
         console.print(note, style="yellow")
     parts = Counter(example.part for example in trained)
@@ -53,7 +54,7 @@ def show_data(console: Console, built: Built) -> None:
         if len(parts) > 1:
             console.print(f"{part}: {count}")
         for example in [e for e in trained if e.part == part][: SHOWN_EXAMPLES if len(parts) == 1 else 2]:
-            console.print(f"  {example.prompt}{example.answer}".replace("\n", "⏎"))
+            console.print(f"  {shortened(spoken(example))}")
     asked = {example.variant: example for example in reversed(built.examples) if example.split == "test"}
     if asked:
         console.print("asked before and after training, never trained:")
@@ -67,6 +68,21 @@ def show_data(console: Console, built: Built) -> None:
         floor = rule_only_nats(built.rule_only_bits, built.answer_digits)
         right = f", {built.rule_only_digits:.1%} of digits right" if built.rule_only_digits is not None else ""
         console.print(f"the rule known and no answer: loss {floor:.4f} nats a digit{right}")
+
+
+def spoken(example: Example) -> str:
+    """Prompt and answer as they are; of a conversation all turns, each with who says it."""
+    if not example.messages:
+        return f"{example.prompt}{example.answer}"
+    turns = [(turn["role"], turn["content"]) for turn in example.messages]
+    turns += [("user", example.prompt), ("assistant", example.answer)]
+    return "\n".join(f"{role}: {content}" for role, content in turns)
+
+
+def shortened(text: str) -> str:
+    """On one line, and cut in its middle where it is long."""
+    text = text.replace("\n", "⏎")
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 100]} … {text[-100:]}"
 
 
 def show_tokens(console: Console, name: str, rows: list[dict[str, Any]], tokenizer: Any) -> None:
@@ -108,17 +124,36 @@ def show_class_stage(console: Console, recipe: Recipe, name: str) -> None:
     console.print(f"  {layers}; validation read {read}{early}; {last} are tested, once")
 
 
-def show_stage(console: Console, recipe: Recipe, built: Built, name: str, rows: int | None) -> int | None:
+def show_schedule(console: Console, recipe: Recipe, name: str) -> None:
+    """What is known of a stage whose rows are not: epochs, what an update takes, and the learning rate."""
+    stage = recipe.stage[name]
+    what = f"all texts in blocks of {stage.block} tokens" if stage.method == "pretrain" else "all examples"
+    if stage.packing:
+        what = f"all examples, packed into rows of at most {recipe.model.max_length} tokens"
+    console.print(f"{name}: {stage.epochs} epochs of {what}, {stage.batch_size} × {stage.grad_accum} rows an update")
+    show_rate(console, stage)
+
+
+def show_rate(console: Console, stage: Stage, before: str = "") -> None:
+    console.print(
+        f"  {before}peak learning rate {stage.learning_rate:g}, {stage.schedule}"
+        f"{f', warm-up {stage.warmup:.0%}' if stage.warmup else ''}"
+    )
+
+
+def show_stage(
+    console: Console, recipe: Recipe, built: Built, name: str, rendered: list[dict[str, Any]] | None
+) -> int | None:
     """Updates, exposures and the last batch of one stage; returns its updates where they are known.
 
-    rows: how many there are, where they were rendered; without, one an example is expected.
+    rendered: its rows, where there are any; without, one an example is expected.
     """
     stage = recipe.stage[name]
-    if rows is None:
-        if stage.method == "pretrain":
-            console.print(f"{name}: {stage.epochs} epochs of all texts in blocks of {stage.block} tokens")
-            return None
-        rows = sum(e.split == "train" and e.part in stage.train_on for e in built.examples)
+    if rendered is None and (stage.method == "pretrain" or stage.packing):
+        show_schedule(console, recipe, name)
+        return None
+    examples = sum(e.split == "train" and e.part in stage.train_on for e in built.examples)
+    rows = examples if rendered is None else len(rendered)
     an_epoch = updates_an_epoch(rows, stage)
     each = f"{rows} {'pairs' if stage.method == 'dpo' else 'rows'}, {stage.batch_size} × {stage.grad_accum} an update"
     if stage.method == "exam":
@@ -130,10 +165,10 @@ def show_stage(console: Console, recipe: Recipe, built: Built, name: str, rows: 
         console.print(f"{name}: {each}: {an_epoch} updates an epoch, {an_epoch * stage.epochs} in all")
     at_most = "at most " if stage.method == "exam" else ""
     what = "text" if stage.method == "classify" else "fact"
-    console.print(
-        f"  {at_most}{stage.epochs} exposures a {what}; peak learning rate {stage.learning_rate:g}, {stage.schedule}"
-        f"{f', warm-up {stage.warmup:.0%}' if stage.warmup else ''}"
-    )
+    show_rate(console, stage, f"{at_most}{stage.epochs} exposures a {what}; ")
+    if stage.packing and rendered:
+        filled = sum(len(row["input_ids"]) for row in rendered) / (len(rendered) * recipe.model.max_length)
+        console.print(f"  packed: {examples} examples in {rows} rows of {recipe.model.max_length}, {filled:.0%} full")
     if stage.method == "dpo":
         weighted = f", and {stage.sft_weight:g} of the loss of the right answer" if stage.sft_weight else ""
         console.print(f"  rejected: {stage.rejected}; beta {stage.beta:g}{weighted}")

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from toolkit import processes
+
 MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 """What an OSError says when the machine is at fault (disk full, quota, defect, no permission), and not our code."""
 
@@ -39,7 +41,9 @@ def status_of(action: Callable[[], object]) -> int:
     try:
         action()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if processes.is_first():
+            # All of them found the same.
+            print(f"error: {error}", file=sys.stderr)
         return 2
     except MachineError as error:
         print(f"failed: {error}", file=sys.stderr)

@@ -25,7 +25,7 @@ class Example:
     fact: str
     """The fact it states; paraphrases and reversals are examples of the same fact."""
     prompt: str
-    """What is given; empty for a text."""
+    """What is given; empty for a text, and of a conversation the last thing that the user says."""
     answer: str
     """What is to be answered, or the whole text, without any end mark."""
     split: Split
@@ -42,6 +42,9 @@ class Example:
     """Wrong answers to the prompt that preference training may reject."""
     info: dict[str, Any] = field(default_factory=dict)
     """What else a study wants to keep, such as the index of a number."""
+    messages: tuple[dict[str, str], ...] = ()
+    """The turns of a conversation before the prompt, each {"role": "system", "user" or "assistant", "content": …}; the
+    assistant's are trained too."""
 
     @property
     def exposes(self) -> tuple[str, ...]:
@@ -51,6 +54,11 @@ class Example:
     @property
     def is_question(self) -> bool:
         return bool(self.prompt)
+
+    @property
+    def said(self) -> str:
+        """All of its text, turn after turn: what a tokenizer is trained on, and words are counted in."""
+        return "".join([*(turn["content"] for turn in self.messages), self.prompt, self.answer])
 
 
 MAIN = "facts"
@@ -130,7 +138,7 @@ def from_json(line: str, number: int) -> Example:
     values.setdefault("fact", values["id"])
     values.setdefault("split", "test")
     check_types(values)
-    values |= {name: tuple(values.get(name, ())) for name in ("facts", "wrong")}
+    values |= {name: tuple(values.get(name, ())) for name in ("facts", "wrong", "messages")}
     return Example(**values)
 
 
@@ -153,3 +161,42 @@ def check_types(values: dict[str, Any]) -> None:
             raise ValueError(f"`{name}` must be a list of {what} in quotes")
     if not isinstance(values.get("info", {}), dict):
         raise ValueError("`info` must be an object")
+    check_messages(values.get("messages", []), values["prompt"])
+
+
+ROLES = ("system", "user", "assistant")
+
+
+def check_messages(messages: Any, prompt: str) -> None:
+    """Raises ValueError unless these are the turns before a prompt."""
+    if not isinstance(messages, list):
+        raise ValueError("`messages` must be a list of turns")
+    for number, turn in enumerate(messages, start=1):
+        if not isinstance(turn, dict) or set(turn) != {"role", "content"}:
+            raise ValueError(
+                f"`messages`, turn {number}: an object with role and content, and nothing else, is expected"
+            )
+        content = turn["content"]
+        if turn["role"] not in ROLES:
+            raise ValueError(f"`messages`, turn {number}: `role` is one of {', '.join(ROLES)}, not {turn['role']!r}")
+        if not isinstance(content, str) or not content or not is_text(content):
+            raise ValueError(f"`messages`, turn {number}: `content` must be text, and not empty")
+    if wrong := out_of_order([turn["role"] for turn in messages]):
+        raise ValueError(f"`messages`, turn {wrong[0]}: {wrong[1]}")
+    if messages and not prompt:
+        raise ValueError("`messages` go before a prompt, and it is empty")
+
+
+def out_of_order(roles: list[str]) -> tuple[int, str] | None:
+    """The first turn, from 1, that is not in its place before a user's turn, and what is wrong with it.
+
+    A system turn may come first; then user and assistant take turns.
+    """
+    start = 1 if roles[:1] == ["system"] else 0
+    for number, role in enumerate(roles[start:]):
+        expected = ("user", "assistant")[number % 2]
+        if role != expected:
+            return start + number + 1, f"the {expected}'s is expected here, not the {role}'s"
+    if (len(roles) - start) % 2:
+        return len(roles), "a user's turn without an answer, before the prompt"
+    return None

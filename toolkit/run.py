@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from toolkit import processes
 from toolkit.errors import MachineError, UserError
 from toolkit.models.base import base_digest, check_base
 from toolkit.probes.named import check_named
@@ -35,6 +36,7 @@ from toolkit.stored import read_json
 from toolkit.studies import build_data, resolve_data
 from toolkit.studies.built import Built
 from toolkit.training.one_run import Planned, load, run_one
+from toolkit.training.saved import refuse_other_count
 
 if TYPE_CHECKING:
     from toolkit.models.loaded import Loaded
@@ -63,12 +65,14 @@ def main(
         python -m toolkit.run recipes/groupA.toml recipes/groupB.toml --seeds 0,1,2 --compare
         python -m toolkit.run recipes/groupA.toml --set model.precision=nf4 --set name=GroupA-nf4 --dry-run
     """
-    console = Console(stderr=True, soft_wrap=True)
+    console = Console(stderr=True, soft_wrap=True, quiet=not processes.is_first())
     wanted = parse_seeds(seeds)
     read = [(path, recipe) for path in recipes for recipe in read_recipes(path, tuple(change or ()), wanted)]
     asked = [(path, resolve_data(recipe, path)) for path, recipe in read]
     refuse_mixtures(asked)
     if dry_run:
+        if not processes.is_first():
+            return
         from toolkit.dry_run import show
 
         for path in dict.fromkeys(path for path, _ in asked):
@@ -87,8 +91,11 @@ def main(
             with locked(plan.run):
                 pass
     stopped = bool(todo) and not run_all(todo, console, fresh=fresh)
+    processes.end()
     if stopped:
         raise typer.Exit(130)
+    if not processes.is_first():
+        return
     draw_confusion([plan.run for plan in planned if plan.recipe.classifies])
     judge_finished(planned, console)
     print_results(planned)
@@ -164,6 +171,8 @@ def must_run(plan: Planned, console: Console) -> bool:
         return True
     refuse_if_changed(plan.run, plan.recipe.model_dump(exclude_none=True), plan.digest)
     refuse_other_base(plan)
+    if not plan.run.complete:
+        refuse_other_count(plan.run)
     # A damaged metrics.jsonl is said now, and not after the model is loaded.
     rows = plan.run.outcomes
     if plan.run.complete:
@@ -189,6 +198,7 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
     """Train every run, loading a base once for all that share it; False where the user stopped."""
     from toolkit.training.interruption import stop_on_request
 
+    processes.start()
     console.print(f"loading {todo[0].recipe.model.engine} …", highlight=False)
     from toolkit.models import open_engine
 
@@ -196,8 +206,10 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
     from toolkit.models.loaded import free_memory
     from toolkit.training.dpo import check_preferences
     from toolkit.training.ledger import check_exams
+    from toolkit.training.repetition import check_repetition
     from toolkit.training.rows import prepare_rows
     from toolkit.training.saved import check_saved
+    from toolkit.training.shares import check_shares
 
     loaded: Loaded | None = None
     loaded_key: Any = None
@@ -207,7 +219,7 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
             # Before the first is trained, so that a task that is not known ends no call halfway.
             abilities_of(plan.recipe, opened)
         for plan in todo:
-            if stop_asked():
+            if any(processes.gather(stop_asked())):
                 return False
             key = (plan.base, plan.recipe.model, plan.recipe.lora is None)
             # Full fine-tuning changes the base itself, so it is loaded anew.
@@ -216,10 +228,13 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
                 free_memory()
                 loaded = load(plan, engine)
                 loaded_key = key
+            plan.leave_out_long(loaded.tokenizer)
             # Whatever can be refused is refused before a folder is touched.
             rows = prepare_rows(loaded.tokenizer, plan.recipe, plan.built, plan.seed)
+            check_shares(plan.recipe, rows)
             check_preferences(plan.recipe, engine)
             check_exams(plan.recipe, plan.built, plan.seed)
+            check_repetition(plan.recipe, plan.built, plan.seed, loaded)
             abilities = abilities_of(plan.recipe, opened)
             with locked(plan.run):
                 remove_leftovers(plan.run)

@@ -1,6 +1,7 @@
 """What lies in a run's folder: whole writes, what resuming reads, and how checkpoints are found on the command line."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
+from toolkit import processes
 from toolkit.errors import MACHINE_ERRORS, MachineError, UserError
 from toolkit.recipe import Recipe
 from toolkit.recipe.files import parse_toml
@@ -127,16 +129,19 @@ class Run:
         return self.outcomes[-1]
 
     def append_row(self, row: dict[str, Any]) -> None:
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        with processes.one_writes() as mine:
+            if mine:
+                with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
 
     def keep_rows_until(self, step: int) -> None:
         """Drop the rows and readings of work that a resumed run does again."""
         rows = [row for row in self.rows() if row["step"] <= step]
         write_whole(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        for reading in self.readings():
-            if step_of_reading(reading) > step:
-                reading.unlink()
+        with processes.one_writes() as mine:
+            for reading in self.readings() if mine else ():
+                if step_of_reading(reading) > step:
+                    reading.unlink()
 
     def readings(self, kind: str = "[!.]*") -> list[Path]:
         """Parquet files of readings, all or those of one kind ("recall"), in the order of their steps."""
@@ -151,7 +156,9 @@ class Run:
         write_whole(self.path / "run.json", json.dumps(info | values, indent=2, ensure_ascii=False) + "\n")
 
     def log(self, text: str) -> None:
-        """One line of run.log."""
+        """One line of run.log, of the first process; the others go on, as none of them reads it."""
+        if not processes.is_first():
+            return
         with (self.path / "run.log").open("a", encoding="utf-8") as file:
             file.write(text.rstrip() + "\n")
 
@@ -173,7 +180,20 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its place when the block ends well, and is absent, or as it was, when it does not."""
+    """A file that takes its place when the block ends well, and is absent, or as it was, when it does not.
+
+    Of several processes the first writes it, and what the others write goes nowhere.
+    """
+    with processes.one_writes() as mine:
+        if mine:
+            with own_file(path) as file:
+                yield file
+        else:
+            yield io.BytesIO()
+
+
+@contextlib.contextmanager
+def own_file(path: Path) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -195,7 +215,20 @@ def not_written(path: Path, error: OSError) -> MachineError:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that takes `path`'s place when the block ends well, and disappears when it does not."""
+    """A temporary folder that takes `path`'s place when the block ends well, and disappears when it does not.
+
+    Of several processes only the first may write in it.
+    """
+    with processes.one_writes() as mine:
+        if mine:
+            with own_folder(path) as temporary:
+                yield temporary
+        else:
+            yield path
+
+
+@contextlib.contextmanager
+def own_folder(path: Path) -> Iterator[Path]:
     temporary, going = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.going")
     for left_by_a_kill in (temporary, going):
         shutil.rmtree(left_by_a_kill, ignore_errors=True)
@@ -220,23 +253,28 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def remove_folder(path: Path) -> None:
     """Remove a folder; it disappears under its name at once, so that a kill cannot leave half of it there."""
     going = path.with_name(f".{path.name}.going")
-    shutil.rmtree(going, ignore_errors=True)
-    if path.exists():
-        path.replace(going)
-        if going.is_symlink():
-            # What a link leads to may be anybody's.
-            going.unlink()
-        else:
-            shutil.rmtree(going)
+    with processes.one_writes() as mine:
+        if not mine:
+            return
+        shutil.rmtree(going, ignore_errors=True)
+        if path.exists():
+            path.replace(going)
+            if going.is_symlink():
+                # What a link leads to may be anybody's.
+                going.unlink()
+            else:
+                shutil.rmtree(going)
 
 
 def remove_leftovers(run: Run) -> None:
     """Remove what a killed process left half written or half removed in a run's folder; with its lock held."""
-    for left in [path for ending in ("part", "going") for path in run.path.rglob(f".*.{ending}")]:
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink(missing_ok=True)
+    with processes.one_writes() as mine:
+        endings = ("part", "going") if mine else ()
+        for left in [path for ending in endings for path in run.path.rglob(f".*.{ending}")]:
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -244,6 +282,10 @@ def locked(run: Run) -> Iterator[None]:
     """Keep a second process off the same run; the system frees the lock of a process that died."""
     from filelock import FileLock, Timeout
 
+    if not processes.is_first():
+        # The first one has it for all of them.
+        yield
+        return
     lock = FileLock(run.path.parent / f".{run.path.name}.lock", timeout=0)
     try:
         run.path.parent.mkdir(parents=True, exist_ok=True)

@@ -51,6 +51,13 @@ class StoredTracking(Stored):
     id: str | None = None
 
 
+class StoredProcesses(Stored):
+    """What run.json says of the processes that trained a run together."""
+
+    count: Annotated[int, Field(ge=1)] = 1
+    strategy: str | None = None
+
+
 class RunInfo(Stored):
     """run.json; a run of another version may leave out everything but how far it came."""
 
@@ -66,6 +73,7 @@ class RunInfo(Stored):
     data: StoredData = StoredData()
     stages: dict[str, dict[str, str | None]] | None = None
     wandb: StoredTracking | None = None
+    processes: StoredProcesses = StoredProcesses()
 
 
 class Deep(Stored):

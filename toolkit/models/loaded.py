@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from toolkit import processes
 from toolkit.classes import Classes
 from toolkit.errors import UserError
 from toolkit.models.base import fetched
 from toolkit.models.classifier import load_head, save_classes
+from toolkit.models.shards import is_sharded, load_shards, save_shards
 from toolkit.recipe import Lora, Model
 
 
@@ -49,6 +52,9 @@ def quiet_libraries() -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    if not torch.cuda.is_available():
+        # Where it is installed, DeepSpeed would say on stdout that it found no GPU.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 @dataclass
@@ -78,6 +84,7 @@ def describe(model: Any, base: str, asked: Model) -> dict[str, Any]:
         "precision_asked": asked.precision,
         "dtype": str(model.dtype).removeprefix("torch."),
         "quantisation": str(getattr(method, "value", method)) if method else None,
+        "attention": getattr(config, "_attn_implementation", None),
         "device": str(model.device),
         "parameters": model.num_parameters(),
     }
@@ -152,6 +159,9 @@ def load_weights(loaded: Loaded, folder: Path) -> None:
     model = loaded.model
     if loaded.head is not None:
         load_head(loaded, folder)
+    if is_sharded(model):
+        load_shards(model, folder)
+        return
     if (folder / "adapter_model.safetensors").is_file():
         from peft import set_peft_model_state_dict
 
@@ -168,8 +178,16 @@ def load_weights(loaded: Loaded, folder: Path) -> None:
 
 
 def save_weights(loaded: Loaded, folder: Path) -> None:
-    """Standard files, safetensors only, with the tokenizer; of a classifier its classes and head too."""
-    loaded.model.save_pretrained(folder)
+    """Standard files, safetensors only, with the tokenizer; of a classifier its classes and head too.
+
+    Of several processes the first one writes.
+    """
+    if is_sharded(loaded.model):
+        save_shards(loaded.model, folder, gathers_itself=loaded.described["engine"] == "unsloth")
+    elif processes.is_first():
+        loaded.model.save_pretrained(folder)
+    if not processes.is_first():
+        return
     loaded.tokenizer.save_pretrained(folder)
     if loaded.classes:
         save_classes(loaded, folder)

@@ -8,6 +8,7 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 
+from toolkit import processes
 from toolkit.errors import UserError
 from toolkit.models.loaded import (
     Loaded,
@@ -15,6 +16,7 @@ from toolkit.models.loaded import (
     compute_dtype,
     dequantising,
     describe,
+    mixed_precision,
     quiet_libraries,
     refuse_impossible_precision,
     weights_dtype,
@@ -42,7 +44,8 @@ def load_base(base: Path | str, asked: Model, *, full: bool) -> Loaded:
     model = transformers.AutoModelForCausalLM.from_pretrained(
         base,
         dtype=weights_dtype(asked.precision, full=full),
-        device_map={"": 0} if torch.cuda.is_available() else "cpu",
+        attn_implementation=attention_for(asked.precision),
+        device_map={"": processes.on_this_machine()} if torch.cuda.is_available() else "cpu",
         revision=asked.revision,
         trust_remote_code=asked.remote_code,
         **quantised,
@@ -54,6 +57,13 @@ def load_base(base: Path | str, asked: Model, *, full: bool) -> Loaded:
         if parameter.is_floating_point():
             parameter.requires_grad_(full)
     return Loaded(model, tokenizer, describe(model, str(base), asked))
+
+
+def attention_for(precision: str) -> str:
+    """FlashAttention 2 where this machine has it, which computes in 16 bits only; torch's own elsewhere."""
+    from transformers.utils.import_utils import is_flash_attn_2_available
+
+    return "flash_attention_2" if mixed_precision(precision) and is_flash_attn_2_available() else "sdpa"
 
 
 def add_lora(loaded: Loaded, lora: Lora, asked: Model, seed: int) -> None:

@@ -74,7 +74,23 @@ def load_base(base: Path | str, asked: Model, *, full: bool) -> Loaded:
             **fp8,
             **dequantising(base, asked),
         )
-    return Loaded(model, tokenizer, describe(model, str(base), asked))
+    described = describe(model, str(base), asked)
+    return Loaded(model, tokenizer, described | {"attention": attention_of(model) or described["attention"]})
+
+
+def attention_of(model: Any) -> str | None:
+    """What Unsloth computes attention by, by its own choice: on a GPU its layers do not ask the model's config.
+
+    None where the layers are not Unsloth's (on a CPU, and of models that it only compiles). A padding mask, which no
+    training has here, would make it torch's own.
+    """
+    layers = [type(layer) for layer in model.modules() if type(layer).__name__.endswith("Attention")]
+    module = layers[0].forward.__module__ if layers else ""
+    choose = getattr(sys.modules.get(module), "select_attention_backend", None)
+    if not module.startswith("unsloth.") or choose is None:
+        return None
+    backend: str = choose()
+    return "flash_attention_2" if backend.startswith("flash") else backend
 
 
 def add_lora(loaded: Loaded, lora: Lora, asked: Model, seed: int) -> None:

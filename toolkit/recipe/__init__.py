@@ -5,6 +5,7 @@ from toolkit.recipe.files import find_recipe_named
 from toolkit.recipe.forgetting import Forgetting
 from toolkit.recipe.model import Head, Lora, Model, Shape, Tokenizer
 from toolkit.recipe.reading import read_recipe, read_recipes, to_toml
+from toolkit.recipe.repetition import Repetition
 from toolkit.recipe.stage import Stage
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Model",
     "Recall",
     "Recipe",
+    "Repetition",
     "Shape",
     "Stage",
     "Tokenizer",

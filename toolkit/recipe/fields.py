@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from toolkit.recipe.forgetting import Forgetting
 from toolkit.recipe.model import Lora, Model
+from toolkit.recipe.repetition import Repetition
 from toolkit.recipe.stage import Stage
 from toolkit.recipe.table import NAME_RULE, Every, Table, is_name, refuse
 
@@ -107,6 +108,8 @@ class Recipe(Table):
     """When a classifier is measured; of a recipe with such a stage only."""
     forgetting: Forgetting | None = None
     """What the model could do before, measured before and after; of no recipe that leaves the table out."""
+    repetition: Repetition | None = None
+    """What the model repeats when it writes freely; of no recipe that leaves the table out."""
     compare: Compare = Field(default_factory=Compare)
     """What groups are judged by."""
     judge: Judge | None = None
@@ -181,4 +184,6 @@ class Recipe(Table):
             problems.append(f'[compare] primary = "{primary}": of a classifier it is test/accuracy or another test/…')
         if self.recall != Recall():
             problems.append("[recall] is of facts; when a classifier is measured stands in [classification]")
+        if self.repetition is not None:
+            problems.append("[repetition] is of models that write freely, which a classifier does not: leave it out")
         return problems

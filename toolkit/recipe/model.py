@@ -10,6 +10,19 @@ from toolkit.metrics.information import PROJECTIONS
 from toolkit.recipe.table import Table, refuse
 
 
+def no_empty_base(base: str | None) -> str | None:
+    if base is not None and not base.strip():
+        raise ValueError('base = "" is empty: give a hub name, a folder or a checkpoint')
+    return base
+
+
+def no_path_as_revision(revision: str | None) -> str | None:
+    # It becomes a file's name in the hub's cache.
+    if revision is not None and (not re.fullmatch(r"\w[\w./+-]*", revision) or ".." in revision):
+        raise ValueError(f"revision = {json.dumps(revision, ensure_ascii=False)} is no branch, tag or commit")
+    return revision
+
+
 class Shape(Table):
     """[model.shape]: a Qwen3 of this shape is built with random weights, instead of a base."""
 
@@ -41,10 +54,37 @@ class Shape(Table):
 
 
 class Tokenizer(Table):
-    """[model.tokenizer]: a byte-level BPE with Qwen3's pre-tokenisation is trained on the study's own texts."""
+    """[model.tokenizer]: of a new model: one that is given, or one that is trained on the study's own texts."""
 
-    vocab_size: int = Field(default=512, ge=270)
-    """Tokens, the 256 bytes and the special tokens included."""
+    base: str | None = None
+    """A given one: a hub name such as Qwen/Qwen3-0.6B, a folder with a tokenizer.json, or a checkpoint."""
+    revision: str | None = None
+    """Branch, tag or commit of a given one on the hub."""
+    vocab_size: int | None = Field(default=None, ge=270)
+    """Of a new one, a byte-level BPE with Qwen3's pre-tokenisation: tokens, the 256 bytes and the special ones too;
+    512 where neither this nor base is said."""
+
+    @field_validator("base")
+    @classmethod
+    def base_says_something(cls, base: str | None) -> str | None:
+        return no_empty_base(base)
+
+    @field_validator("revision")
+    @classmethod
+    def revision_is_one(cls, revision: str | None) -> str | None:
+        return no_path_as_revision(revision)
+
+    @model_validator(mode="after")
+    def given_or_new(self) -> "Tokenizer":
+        problems = []
+        if self.base is not None and self.vocab_size is not None:
+            problems.append("takes base, a given tokenizer, or vocab_size, one that is trained, and not both")
+        if self.revision is not None and self.base is None:
+            problems.append("revision belongs to a given tokenizer on the hub: base is missing")
+        refuse(problems)
+        if self.base is None and self.vocab_size is None:
+            self.vocab_size = 512
+        return self
 
 
 class Head(Table):
@@ -71,13 +111,14 @@ class Model(Table):
     shape: Shape | None = None
     """A new model of this shape with random weights, instead of a base."""
     tokenizer: Tokenizer | None = None
-    """A new tokenizer, for a new model."""
+    """A new model's tokenizer: a given or a new one."""
     head: Head | None = None
     """A classifier's head; without this table classes are answered in words."""
     revision: str | None = None
     """Branch, tag or commit of a hub base."""
     precision: Literal["bf16", "fp16", "fp32", "nf4", "fp8"] = "bf16"
-    """What is asked for; run.json records what was really loaded. fp8 is LoRA over FP8 weights, on a GPU only."""
+    """What is asked for; run.json records what was really loaded. fp8 is LoRA over FP8 weights, on a GPU only. Weights
+    that are all trained stay in float32 and are computed with in 16 bits, on a GPU only."""
     engine: Literal["unsloth", "transformers"] = "unsloth"
     """Who patches the model: Unsloth, or nobody (the same run as control)."""
     format: Literal["plain", "chat"] = "plain"
@@ -85,6 +126,8 @@ class Model(Table):
     max_length: int = Field(default=512, ge=8)
     """Longest example in tokens; a longer one is refused, never cut, but for texts that are classified: of these the
     text is cut, and never the question."""
+    leave_out_long: bool = False
+    """Leave examples of more tokens out, and count them, instead of refusing them."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass, to save memory."""
     remote_code: bool = False
@@ -93,17 +136,12 @@ class Model(Table):
     @field_validator("base")
     @classmethod
     def base_says_something(cls, base: str | None) -> str | None:
-        if base is not None and not base.strip():
-            raise ValueError('base = "" is empty: give a hub name, a folder or a checkpoint')
-        return base
+        return no_empty_base(base)
 
     @field_validator("revision")
     @classmethod
     def revision_is_one(cls, revision: str | None) -> str | None:
-        # It becomes a file's name in the hub's cache.
-        if revision is not None and (not re.fullmatch(r"\w[\w./+-]*", revision) or ".." in revision):
-            raise ValueError(f"revision = {json.dumps(revision, ensure_ascii=False)} is no branch, tag or commit")
-        return revision
+        return no_path_as_revision(revision)
 
     @model_validator(mode="after")
     def base_or_shape(self) -> "Model":
@@ -115,11 +153,14 @@ class Model(Table):
         if self.shape is None and self.tokenizer is not None:
             problems.append("tokenizer belongs to a new model: [model.shape] is missing")
         if self.shape is not None and self.tokenizer is None:
-            problems.append("a new model takes a new tokenizer: [model.tokenizer] is missing")
+            problems.append("a new model takes a tokenizer, a given or a new one: [model.tokenizer] is missing")
         if self.shape is not None and self.revision is not None:
             problems.append("revision belongs to a hub base, and [model.shape] builds a new model")
-        if self.shape is not None and self.precision != "fp32":
-            problems.append(f'precision = "{self.precision}": new weights are trained in fp32: say precision = "fp32"')
+        if self.shape is not None and self.precision in ("nf4", "fp8"):
+            problems.append(
+                f'precision = "{self.precision}": new weights are all trained, which those of 4 and 8 bits cannot be:'
+                ' say precision = "bf16", "fp16" or "fp32"'
+            )
         if self.shape is not None and self.max_length > self.shape.max_position_embeddings:
             longest = self.shape.max_position_embeddings
             problems.append(f"max_length = {self.max_length} is over [model.shape] max_position_embeddings = {longest}")

@@ -30,6 +30,9 @@ class Stage(Table):
     """How the learning rate falls to zero after the warm-up (constant: not at all)."""
     order: Literal["spaced", "massed"] = "spaced"
     """sft: spaced feeds every fact once an epoch, in a new order; massed feeds a fact all its times in one epoch."""
+    packing: bool = False
+    """sft: several whole examples one after another in a row, up to max_length tokens; each sees those before it in its
+    row."""
     beta: float = Field(default=0.1, gt=0)
     """dpo: how closely the model is held to the one that the stage starts from, its reference."""
     rejected: Literal["other_person", "one_digit_off", "random", "own_mistake", "given"] = "other_person"
@@ -78,6 +81,10 @@ class Stage(Table):
             problems.append('method = "dpo" compares whole answers: leave loss_on = "all" and train_eos = false out')
         if self.method == "classify" and (self.loss_on == "all" or not self.train_eos):
             problems.append('method = "classify" trains classes: leave loss_on = "all" and train_eos = false out')
+        if self.packing and not self.train_eos:
+            problems.append(
+                "packing = true tells examples in a row apart by their end marks: leave train_eos = false out"
+            )
         # A resolved recipe says the defaults, so only another value is a mistake.
         for key, method in ONLY_FOR.items():
             value = getattr(self, key)
@@ -97,7 +104,7 @@ class Stage(Table):
 
 
 ONLY_FOR = {
-    "block": "pretrain", "order": "sft", "beta": "dpo", "rejected": "dpo", "sft_weight": "dpo", "review": "exam",
-    "yoked_to": "exam",
+    "block": "pretrain", "order": "sft", "packing": "sft", "beta": "dpo", "rejected": "dpo", "sft_weight": "dpo",
+    "review": "exam", "yoked_to": "exam",
 }  # fmt: skip
 """Keys of a stage that one method alone understands."""

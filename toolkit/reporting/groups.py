@@ -15,6 +15,7 @@ from toolkit.metrics.information import rule_only_nats
 from toolkit.metrics.statistics import Mean, t_interval
 from toolkit.reporting.forgotten import Forgotten, read_forgotten
 from toolkit.reporting.learning import Learning, end_stage, read_learning
+from toolkit.reporting.repetition_read import Repeated, read_repeated
 from toolkit.reporting.tested import Tested, read_tested
 from toolkit.run_folder import Run, changed_keys
 
@@ -59,6 +60,11 @@ class Group:
     def forgotten(self) -> list[Forgotten]:
         """What each run could do before training and after it, read when it is asked for."""
         return [read_forgotten(run) for run in self.runs]
+
+    @cached_property
+    def repeated(self) -> list[Repeated]:
+        """What each run wrote at every reading of repetition, read when it is asked for."""
+        return [read_repeated(run) for run in self.runs]
 
     @property
     def info(self) -> dict[str, Any]:

@@ -92,6 +92,16 @@ class Section(NamedTuple):
     """Texts; of several lines, those below the first are small."""
 
 
+class Texts(NamedTuple):
+    """What runs wrote, prompt by prompt, below the tables."""
+
+    said: str
+    links: list[tuple[str, str]]
+    """What each file beside the page is called in words, and its name: all texts of a run."""
+    prompts: list[dict[str, Any]]
+    """Each prompt with its texts, as repetition_texts.html shows them."""
+
+
 class Parts(NamedTuple):
     """What is not the same in every kind of report."""
 
@@ -102,43 +112,54 @@ class Parts(NamedTuple):
     below: str
     """What else is to be said of that table."""
     sections: list[Section]
+    texts: Texts | None = None
+
+
+def environment() -> Any:
+    """The templates; what comes from names, recipes and models is text, whatever it holds."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=False
+    )
+
+
+def ink_of(number: int) -> str:
+    """A group's colour, black as the page's own ink, light or dark, as in the figures."""
+    return THEMED.get(colour_of(number), colour_of(number))
 
 
 def page(
     summary: dict[str, Any], groups: list[Group], figures: list[tuple[str, Inline]], parts: Parts, command: str
 ) -> str:
     """The page. figures: a caption and the figure, in the order of the page."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=False
-    )
-    coloured = [
-        # The page's own ink, light or dark, as in the figures.
-        {"group": group["group"], "colour": THEMED.get(colour_of(number), colour_of(number))}
-        for number, group in enumerate(summary["groups"])
-    ]
-    return environment.get_template("page.html").render(
-        name=summary["name"],
-        about=parts.about,
-        groups=coloured,
-        runs=sum(group["runs"] for group in summary["groups"]),
-        declared=summary["declared"],
-        primary_said=EVERY_OUTCOME[summary["primary"]].said,
-        until=summary["until_exposures"] if summary["primary"] == "exposures_to_recall" else None,
-        verdict=summary["verdict"],
-        stored=[line for part in SAID[1:] for line in summary.get(part, [])],
-        limits=summary["limits"],
-        figures=[{"caption": caption, **figure._asdict()} for caption, figure in figures],
-        series=[figure.series for _, figure in figures],
-        table=[list(parts.columns[0]), *(list(cells.values()) for cells in parts.columns)],
-        tests=tests(summary),
-        below=parts.below,
-        sections=parts.sections,
-        settings=summary["settings_that_differ"],
-        notes=[f"{group['group']}: {note}" for group in summary["groups"] for note in group["notes"]]
-        + summary["notes"],
-        made=made(groups, command),
+    coloured = [{"group": group["group"], "colour": ink_of(number)} for number, group in enumerate(summary["groups"])]
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            name=summary["name"],
+            about=parts.about,
+            groups=coloured,
+            runs=sum(group["runs"] for group in summary["groups"]),
+            declared=summary["declared"],
+            primary_said=EVERY_OUTCOME[summary["primary"]].said,
+            until=summary["until_exposures"] if summary["primary"] == "exposures_to_recall" else None,
+            verdict=summary["verdict"],
+            stored=[line for part in SAID[1:] for line in summary.get(part, [])],
+            limits=summary["limits"],
+            figures=[{"caption": caption, **figure._asdict()} for caption, figure in figures],
+            series=[figure.series for _, figure in figures],
+            table=[list(parts.columns[0]), *(list(cells.values()) for cells in parts.columns)],
+            tests=tests(summary),
+            below=parts.below,
+            sections=parts.sections,
+            texts=parts.texts,
+            settings=summary["settings_that_differ"],
+            notes=[f"{group['group']}: {note}" for group in summary["groups"] for note in group["notes"]]
+            + summary["notes"],
+            made=made(groups, command),
+        )
     )
 
 

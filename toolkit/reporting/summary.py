@@ -35,8 +35,8 @@ COUNTED = {
 """Shares of the examples that a reading read, and where it says how many these were."""
 
 SAID = (
-    "verdict", "mcnemar", "forgotten", "controls", "information", "sensitivity", "examined", "exposures_needed",
-    "later_stages", "stored",
+    "verdict", "mcnemar", "forgotten", "repeated", "controls", "information", "sensitivity", "examined",
+    "exposures_needed", "later_stages", "stored",
 )  # fmt: skip
 """What is said in words, in this order; of some there is nothing to say, or no such part."""
 

@@ -73,7 +73,14 @@ OF_VALIDATION = by_name(
 MEAN_CHANGE = "forgetting/mean_change"
 OF_FORGETTING = by_name(Outcome(MEAN_CHANGE, "mean change over tasks", in_points, ahead="forgot less"))
 """Of runs of both kinds, where forgetting was measured; never primary."""
-EVERY_OUTCOME = OUTCOMES | OF_VALIDATION | OF_CLASSIFIERS | OF_FORGETTING
+LESS = "repeats itself less"
+OF_REPETITION = by_name(
+    Outcome("repetition/greedy/seq_rep_4", "repeated 4-grams of greedy texts at the end", percent, True, LESS),
+    Outcome("repetition/greedy/loops", "greedy texts that end in a loop at the end", percent, True, "loops less often"),
+    Outcome("repetition/greedy/never_ended", "greedy texts without an end", percent, True, "ends more of its texts"),
+)
+"""Of runs whose texts were read for repetition; never primary."""
+EVERY_OUTCOME = OUTCOMES | OF_VALIDATION | OF_CLASSIFIERS | OF_FORGETTING | OF_REPETITION
 
 
 def primary_outcome(groups: list[Group]) -> tuple[str, str | None]:

@@ -11,7 +11,7 @@ from toolkit.errors import UserError, nearest
 from toolkit.recipe import Recipe
 from toolkit.recipe.complaints import complain
 from toolkit.seeds import sub_seed
-from toolkit.studies import chinese, classify, facts, lines, names, news, phone
+from toolkit.studies import chinese, classify, facts, lines, names, news, phone, scratch
 from toolkit.studies.built import Built
 
 STUDIES: dict[str, Callable[..., Built]] = {
@@ -22,6 +22,7 @@ STUDIES: dict[str, Callable[..., Built]] = {
     "lines": lines.build,
     "classify": classify.build,
     "chinese": chinese.build,
+    "scratch": scratch.build,
 }
 
 

@@ -81,7 +81,7 @@ def find_tables(source: str) -> list[Table]:
         near = nearest(path.name, beside)
         hint = f'did you mean "{(path.parent / near).as_posix()}"?' if near else "name one, or organisation/name."
         raise UserError(f"{said}: there is no such folder; {hint}")
-    if hub[2]:
+    if hub[2] or hub[3]:
         raise UserError(f'{said}: write "{hub[1]}", and name splits by train, dev and test.')
     if (local := fetched_folder(source)).is_dir():
         return tables_in(local, ".")

@@ -26,7 +26,8 @@ LARGEST_JSON = 100_000_000
 LONGEST_LINE = 10_000_000
 """Characters: a file without line ends (a disk image, 2 GB of zeros) is refused before it is in memory."""
 SHOWN = 10
-HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]+))?", re.ASCII)
+HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]+)(?=:))?(?::([\w.-]+))?", re.ASCII)
+"""Name, configuration and split: BAAI/Infinity-Instruct:7M:train; of two, name and split."""
 REALLY = {
     b"PK\x03\x04": "an Excel workbook or another zip archive",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
@@ -45,8 +46,8 @@ FETCHED = Path("data/sets")
 """Where `python -m toolkit.data RECIPE --fetch` puts data sets of the hub: a Parquet file a split."""
 
 
-def fetched_folder(name: str) -> Path:
-    return FETCHED / name.replace("/", "--")
+def fetched_folder(name: str, config: str | None = None) -> Path:
+    return FETCHED / (name.replace("/", "--") + (f"--{config}" if config else ""))
 
 
 class Other(str):
@@ -54,10 +55,12 @@ class Other(str):
 
     kind: str
     """a number, a list, an object, bytes …"""
+    stored: Any
+    """A list or an object as it is there; None of the others."""
 
-    def __new__(cls, text: str, kind: str) -> "Other":
+    def __new__(cls, text: str, kind: str, stored: Any = None) -> "Other":
         value = super().__new__(cls, text)
-        value.kind = kind
+        value.kind, value.stored = kind, stored
         return value
 
 
@@ -98,7 +101,8 @@ class Problems:
 
 
 def read_rows(source: str, problems: Problems | None = None) -> Iterator[Row]:
-    """The rows of a file, by its extension, or of a hub data set, `organisation/name` or `organisation/name:split`.
+    """The rows of a file, by its extension, or of a hub data set, `organisation/name`, `organisation/name:split` or
+    `organisation/name:configuration:split`.
 
     A row that is no row is added to `problems` and left out; without `problems` it is raised at once. Raises UserError
     where there is no such table, where it cannot be read on, and where it has no rows; MachineError where the hub
@@ -120,9 +124,9 @@ def read_rows(source: str, problems: Problems | None = None) -> Iterator[Row]:
     near = nearest(path.name, beside)
     hub = named_on_hub(source)
     if hub and not reader and not near:
-        split = hub[2] or "train"
-        local = fetched_folder(hub[1]) / f"{split}.parquet"
-        rows = read_parquet(local, problems) if local.is_file() else read_hub(hub[1], split, problems)
+        name, config, split = hub[1], hub[2], hub[3] or "train"
+        local = fetched_folder(name, config) / f"{split}.parquet"
+        rows = read_parquet(local, problems) if local.is_file() else read_hub(name, config, split, problems)
         return refuse_none(rows, problems)
     hint = f"did you mean {(path.parent / near).as_posix()}?" if near else f"tables are {known}, or organisation/name."
     raise UserError(f'[data] source = "{source}": there is no such file; {hint}')
@@ -279,7 +283,8 @@ def as_text(value: Any) -> str:
     if isinstance(value, date | time):
         return str(value)
     kinds = {dict: "an object", list: "a list", bytes: "bytes"}
-    return Other("", kinds.get(type(value), f"a {type(value).__name__}"))
+    stored = value if isinstance(value, dict | list) else None
+    return Other("", kinds.get(type(value), f"a {type(value).__name__}"), stored)
 
 
 def read_json_lines(path: Path, problems: Problems) -> Iterator[Row]:
@@ -336,7 +341,7 @@ def first_line(error: Exception) -> str:
 
 
 def named_on_hub(source: str) -> re.Match[str] | None:
-    """Name and split of what could be a data set of the hub; None for a path into the project's own folders."""
+    """Name, configuration and split of what could be a data set of the hub; None for a path into our own folders."""
     return None if source.split("/")[0] in PROJECT_FOLDERS else HUB_NAME.fullmatch(source)
 
 
@@ -358,13 +363,13 @@ def hub_errors(name: str, split: str = "") -> Iterator[None]:
         raise MachineError(f"the hub's data set {name} could not be read ({first_line(error)}). {hint}") from None
 
 
-def read_hub(name: str, split: str, problems: Problems) -> Iterator[Row]:
+def read_hub(name: str, config: str | None, split: str, problems: Problems) -> Iterator[Row]:
     from datasets import load_dataset
 
     def records() -> Iterator[Any]:
         with hub_errors(name, split):
             # Never trust_remote_code: a table needs no program.
-            yield from load_dataset(name, split=split, streaming=True)
+            yield from load_dataset(*filter(None, (name, config)), split=split, streaming=True)
 
     return as_rows(enumerate(records(), start=1), problems)
 

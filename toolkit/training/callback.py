@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from toolkit import processes
 from toolkit.errors import MachineError
 from toolkit.run_folder import write_whole
 from toolkit.training.exposures import Exposures
@@ -86,15 +87,33 @@ class StageCallback(TrainerCallback):
     """Measure what else is measured at (step, epoch), the end of an epoch that is not the recipe's last; whether the
     stage is to end with it."""
 
+    read_repetition: Callable[[int, float], None] = lambda step, epoch: None
+    """Measure repetition at (step, epoch)."""
+    repeating: Every | None = None
+    """How often, besides at the stage's end; None where it is not measured."""
+    begun: Callable[[], None] = lambda: None
+    """Note what is really used, when everything is set up."""
+    stopping: bool = False
+    """Whether any process was asked to stop, as all of them know since the last update."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.begun()
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.exposures.count_update()
+        self.stopping = any(processes.gather(self.stop_asked()))
         last = state.global_step >= state.max_steps
         if self.reading.due_after_step(state.global_step) and not last:
             self.read(state.global_step, state.epoch or 0.0, False)
             control.should_training_stop = control.should_training_stop or self.is_over()
+        if self.repeating and self.repeating.due_after_step(state.global_step) and not last:
+            self.read_repetition(state.global_step, state.epoch or 0.0)
         # At the end of an epoch its reading comes first: resuming from a save without it would leave it out for ever.
-        if self.saving.due_after_step(state.global_step) or self.stop_asked():
+        if self.saving.due_after_step(state.global_step) or self.stopping:
             control.should_save = not ended(state)
-        if self.stop_asked():
+        if self.stopping:
             control.should_training_stop = True
 
     def on_epoch_end(
@@ -108,12 +127,14 @@ class StageCallback(TrainerCallback):
         last = state.global_step >= state.max_steps or self.after_epoch(state.global_step, float(epoch))
         if last or self.reading.due_after_epoch(epoch):
             self.read(state.global_step, float(epoch), last)
+        if self.repeating and (last or self.repeating.due_after_epoch(epoch)):
+            self.read_repetition(state.global_step, float(epoch))
         control.should_training_stop = control.should_training_stop or self.is_over()
         self.keep_epoch(epoch)
         # At a stage's end too: what is read there takes long, and would be lost with the updates before it.
         if last or self.saving.due_after_epoch(epoch) or self.saving.due_after_step(state.global_step):
             control.should_save = True
-        if self.stop_asked():
+        if self.stopping:
             control.should_training_stop = control.should_save = True
 
     def on_log(
@@ -131,8 +152,10 @@ class StageCallback(TrainerCallback):
         """Finish a checkpoint: what the trainer does not know, the marker, and only then the older ones go."""
         folder = Path(args.output_dir or "")
         checkpoint = folder / f"checkpoint-{state.global_step}"
+        # Each process saves what is its own; the marker comes after the last of them.
         self.exposures.save(checkpoint)
         write_whole(checkpoint / MARKER, "")
-        for older in folder.glob("checkpoint-*"):
-            if older != checkpoint:
-                shutil.rmtree(older)
+        with processes.one_writes() as mine:
+            for older in folder.glob("checkpoint-*") if mine else ():
+                if older != checkpoint:
+                    shutil.rmtree(older)

@@ -26,6 +26,7 @@ from toolkit.training.callback import Every, logged
 from toolkit.training.forgetting import forgetting_after_epoch
 from toolkit.training.ledger import read_ledger, write_ledger, yoke
 from toolkit.training.readings import Training, keep_row, keep_weights, take_reading
+from toolkit.training.repetition import repetition_every, take_repetition
 from toolkit.training.rows import Rows, stage_examples
 from toolkit.training.saved import EXAM, MARKER, OPTIMIZER, StoredExam, latest_checkpoint
 from toolkit.training.schedules import Boxes, after_exam, asked_in, drawn_at_random, in_order_of, rate_in
@@ -56,6 +57,7 @@ def train_exam(training: Training, name: str, stage: Stage, rows: Rows) -> bool:
     earlier = [entry for entry in read_ledger(run) if entry["stage"] in done_before]
     exam = go_on(training, name, len(rows))
     reading, saving = Every.parse(training.recipe.recall.every), Every.parse(stage.save)
+    repeating = repetition_every(training)
     for number in range(len(exam.rounds), stage.epochs):
         fed, asked, missed = choose(training, stage, exam, number, examples, followed)
         before = exam.updates
@@ -73,6 +75,8 @@ def train_exam(training: Training, name: str, stage: Stage, rows: Rows) -> bool:
         elif fed and due:
             # Without an update there is nothing new to read.
             take_reading(training, name, exam.updates, float(done), with_text=False)
+        if repeating and (done == stage.epochs or (fed and (repeating.steps or repeating.due_after_epoch(done)))):
+            take_repetition(training, name, exam.updates, float(done))
         if done < stage.epochs and fed:
             forgetting_after_epoch(training, name, exam.updates, float(done))
         keep_weights(training, name, stage, done)
@@ -132,7 +136,7 @@ def feed(training: Training, name: str, stage: Stage, exam: Exam, number: int, r
         sub_seed(training.seed, "training") + number, folder, training.exposures, callback,
         sampler=lambda done: SequentialSampler(rows),
     )  # fmt: skip
-    note_what_is_used(training.run, name, trainer.args)
+    note_what_is_used(training.run, name, stage, trainer)
     training.engine.for_training(training.loaded.model)
     if exam.optimizer is not None:
         trainer.create_optimizer()
@@ -151,6 +155,9 @@ class RoundCallback(TrainerCallback):
 
     def __init__(self, training: Training, stage: str, before: int, number: int) -> None:
         self.training, self.stage, self.before, self.number = training, stage, before, number
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.training.exposures.count_update()
 
     def on_log(
         self,

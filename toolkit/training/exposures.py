@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
+from toolkit import processes
 from toolkit.run_folder import write_whole
 from toolkit.stored import Stored, read_json
 
@@ -24,6 +25,8 @@ class Exposures:
     """The serial number, among all presentations of the run, of its latest one; 0 before the first."""
     clock: int = 0
     """Presentations of all facts until now."""
+    fed: list[list[int]] = field(default_factory=list)
+    """What this process was fed since the last update, a list a batch: not counted yet."""
 
     @classmethod
     def of(cls, facts: int) -> "Exposures":
@@ -43,6 +46,13 @@ class Exposures:
             self.clock += 1
             self.counts[number] += 1
             self.last[number] = self.clock
+
+    def count_update(self) -> None:
+        """Count what all processes were fed for an update, in the order in which one alone would have been fed it."""
+        for batches in zip(*processes.gather(self.fed), strict=True):
+            for batch in batches:
+                self.present(batch)
+        self.fed = []
 
     def save(self, folder: Path) -> None:
         write_whole(folder / FILE, json.dumps({"counts": self.counts, "last": self.last, "clock": self.clock}))

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from safetensors import SafetensorError
 
+from toolkit import processes
 from toolkit.errors import MachineError
 from toolkit.example import main_part, to_jsonl
 from toolkit.models.base import base_digest
@@ -43,9 +45,18 @@ class Planned:
     def label(self) -> str:
         return self.run.label
 
-    @property
+    @cached_property
     def digest(self) -> str:
+        """Of the examples that the recipe builds, before a tokenizer finds some of them too long."""
         return hashlib.sha256(to_jsonl(self.built.examples).encode()).hexdigest()
+
+    def leave_out_long(self, tokenizer: Any) -> None:
+        """Leave out what has too many tokens, where the recipe says so."""
+        from toolkit.training.lengths import without_long
+
+        # Taken now: what is built is what is compared when the run goes on.
+        _ = self.digest
+        self.built = without_long(tokenizer, self.recipe, self.built)
 
 
 def load(plan: Planned, engine: ModuleType) -> "Loaded":
@@ -56,13 +67,15 @@ def load(plan: Planned, engine: ModuleType) -> "Loaded":
     from toolkit.models.opening import load_base
 
     model = plan.recipe.model
-    if model.shape is None or model.tokenizer is None:
+    if model.shape is None:
         assert plan.base is not None
         return load_base(engine, plan.base, model, full=plan.recipe.lora is None)
-    texts = [example.prompt + example.answer for example in plan.built.examples if example.split == "train"]
+    tokenizer = from_scratch.tokenizer_of(model, plan.built.examples)
+    rows = from_scratch.rows_for(model, tokenizer)
     with tempfile.TemporaryDirectory() as folder:
-        from_scratch.build(model.shape, model.tokenizer.vocab_size, texts, Path(folder), sub_seed(plan.seed, "weights"))
+        from_scratch.build(model.shape, tokenizer, rows, Path(folder), sub_seed(plan.seed, "weights"))
         loaded = engine.load_base(Path(folder), model, full=True)
+        loaded.described["tokenizer"] = from_scratch.describe_tokenizer(model, Path(folder))
     loaded.described["loaded_from"] = "random weights"
     return loaded
 
@@ -109,7 +122,9 @@ def run_one(
     settings = recipe.model_dump(exclude_none=True) | {"seed": plan.seed}
     if plan.tracked:
         run.update_info(wandb=plan.tracked)
-    tracker = tracking.start(run, settings, recipe.wandb, lambda text: say(run, console, text))
+    # Rows are sent once: by the first process.
+    wandb = recipe.wandb if processes.is_first() else recipe.wandb.model_copy(update={"mode": "disabled"})
+    tracker = tracking.start(run, settings, wandb, lambda text: say(run, console, text))
     run.update_info(wandb=tracker.described)
     for note in plan.built.notes:
         say(run, console, f"{run.label}: {note}")
@@ -135,7 +150,9 @@ def run_one(
         raise stopped_by(run, error) from error
     finally:
         if not finished:
-            run.update_info(seconds=round(run.info["seconds"] + time.time() - started, 1))
+            # What failed here, the others may know nothing of.
+            with processes.alone():
+                run.update_info(seconds=round(run.info["seconds"] + time.time() - started, 1))
             tracker.finish(None, None, None, ok=False)
     if finished:
         close_run(plan, started, tracker)
@@ -190,6 +207,7 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
         seconds=info.get("seconds", 0.0),
         **({} if resumed else process),
         resumed=[*info.get("resumed", []), process] if resumed else [],
+        **({"processes": {"count": processes.count()}} if processes.count() > 1 else {}),
         model=loaded.described
         | {"trainable_parameters": trainable}
         | ({"base_digest": base_digest(plan.base)} if isinstance(plan.base, Path) else {})

@@ -13,6 +13,7 @@ from toolkit.models.reference import Reference
 from toolkit.probes.forgetting import Abilities, Read
 from toolkit.probes.prior import Class, classes_of, read_prior, write_prior
 from toolkit.probes.recall import Moment, read_recall, summarise, write_reading
+from toolkit.probes.repetition_prompts import Prompt
 from toolkit.recipe import Recipe, Stage
 from toolkit.rendering import fact_numbers
 from toolkit.run_folder import Run, remove_folder, whole_folder
@@ -54,6 +55,8 @@ class Training:
     """The base's own weights, to measure the distance from it."""
     base: Read | None = None
     """What the base could do, read once."""
+    prompts: list[Prompt] = field(default_factory=list)
+    """What is asked to measure repetition, drawn once, where it is measured."""
 
     def __post_init__(self) -> None:
         trained = [example for example in self.built.examples if example.split == "train"]

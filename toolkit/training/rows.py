@@ -12,6 +12,7 @@ from toolkit.rendering import (
     Rendered,
     end_token,
     fact_numbers,
+    pack,
     packed_rows,
     pair_rows,
     refuse_merged_digits,
@@ -29,14 +30,16 @@ Rows = list[dict[str, Any]]
 def sft_rows(
     tokenizer: Any, examples: list[Example], numbers: dict[str, int], recipe: Recipe, stage: Stage, seed: int
 ) -> Rows:
-    return training_rows(
+    rows = training_rows(
         tokenizer,
         examples,
         recipe.model.format,
         numbers,
         loss_on=stage.loss_on,
         train_eos=stage.train_eos,
+        max_length=recipe.model.max_length,
     )
+    return pack(rows, recipe.model.max_length) if stage.packing else rows
 
 
 def pretrain_rows(
@@ -87,7 +90,7 @@ def prepare_rows(tokenizer: Any, recipe: Recipe, built: Built, seed: int) -> dic
     if recipe.classifies:
         return prepare_class_rows(tokenizer, recipe, built)
     refuse_merged_digits(tokenizer, built.examples)
-    refuse_too_long(tokenizer, built.examples, recipe.model.format, recipe.model.max_length)
+    refuse_too_long(tokenizer, not_rendered_below(recipe, built), recipe.model.format, recipe.model.max_length)
     numbers = fact_numbers([example for example in built.examples if example.split == "train"])
     rows = {}
     for name, stage in recipe.stage.items():
@@ -96,6 +99,24 @@ def prepare_rows(tokenizer: Any, recipe: Recipe, built: Built, seed: int) -> dic
         except UserError as error:
             raise UserError(f"[stage.{name}] {error}") from None
     return rows
+
+
+def not_rendered_below(recipe: Recipe, built: Built) -> list[Example]:
+    """Examples whose length nothing else looks at.
+
+    Those that are trained one by one are measured as they are rendered, as a million of them take a quarter of an hour;
+    and texts that pretraining alone is fed, in blocks of its own, may have any length.
+    """
+    stages = recipe.stage.values()
+    single = {part for stage in stages if METHODS[stage.method] is sft_rows for part in stage.train_on}
+    streamed = {part for stage in stages if stage.method == "pretrain" for part in stage.train_on}
+    streamed -= {part for stage in stages if stage.method != "pretrain" for part in stage.train_on}
+    return [
+        example
+        for example in built.examples
+        if not (example.split == "train" and example.part in single)
+        and (example.is_question or example.part not in streamed)
+    ]
 
 
 def prepare_class_rows(tokenizer: Any, recipe: Recipe, built: Built) -> dict[str, Rows]:

@@ -1,12 +1,14 @@
 """What a run saved to go on from: found, and looked at before anything is changed or loaded from it."""
 
 import pickle
+import re
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from toolkit import processes
 from toolkit.classes import HEAD, holds_classes, read_classes
 from toolkit.errors import UserError
 from toolkit.models.files import holds_adapter, model_files, stored_weights
@@ -45,13 +47,11 @@ class TrainerState(Stored):
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The last whole checkpoint of a stage; those that were cut short are removed."""
-    whole = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / MARKER).is_file():
-            whole.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
-    return max(whole, key=step_of, default=None)
+    with processes.one_writes() as mine:
+        for checkpoint in folder.glob("checkpoint-*") if mine else ():
+            if not (checkpoint / MARKER).is_file():
+                shutil.rmtree(checkpoint)
+    return max(folder.glob("checkpoint-*"), key=step_of, default=None)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -106,6 +106,17 @@ def check_saved(run: Run, recipe: Recipe) -> None:
         raise UserError(f"{run.label} cannot go on: {error} --fresh starts it over.") from None
 
 
+def refuse_other_count(run: Run) -> None:
+    """Raises UserError where other processes began a run than are to go on with it: their states are not for these."""
+    before, now = run.info.get("processes", {}).get("count", 1), processes.count()
+    if before != now:
+        begun = "1 process" if before == 1 else f"{before} processes"
+        raise UserError(
+            f"{run.label} was begun by {begun} and cannot go on with {now}: start as many as before, or start over with"
+            " --fresh."
+        )
+
+
 def refuse_other_rounds(run: Run, name: str, stage: Stage, checkpoint: Path) -> None:
     """Raises UserError where the run that a yoked one follows was trained anew since this one began to follow it."""
     if stage.yoked_to is None:
@@ -127,8 +138,22 @@ def check_checkpoint(folder: Path, stage: Stage) -> None:
             check_state(folder / OPTIMIZER)
         return
     read_json(folder / "trainer_state.json", TrainerState)
-    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
-        check_state(folder / name)
+    for path in state_files(folder):
+        check_state(path)
+
+
+def state_files(folder: Path) -> list[Path]:
+    """What PyTorch saved besides weights: of one process or, of several, a file each; DeepSpeed's lie in a folder."""
+    random = sorted(folder.glob("rng_state_*.pth")) or [folder / "rng_state.pth"]
+    # FSDP's is called otherwise.
+    optimizer = folder / ("optimizer.bin" if (folder / "optimizer.bin").is_file() else "optimizer.pt")
+    return [*(deepspeed_files(folder) or [optimizer]), folder / "scheduler.pt", *random]
+
+
+def deepspeed_files(folder: Path) -> list[Path]:
+    """None where DeepSpeed had no part in it."""
+    named = folder / "latest"
+    return sorted((folder / named.read_text(encoding="utf-8").strip()).glob("*.pt")) if named.is_file() else []
 
 
 def check_folder(folder: Path) -> None:
@@ -143,6 +168,17 @@ def check_weights(folder: Path) -> None:
         stored_weights(folder, [HEAD])
 
 
+def of_deepspeed(path: Path) -> list[Any]:
+    """The classes that DeepSpeed's own state is made of, which hold numbers; none for anybody else's."""
+    if not re.fullmatch(r".*_optim_states\.pt", path.name):
+        return []
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    return [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
+
+
 def check_state(path: Path) -> None:
     """Read what PyTorch saved as the trainer will, with tensors and numbers allowed and no code; weights stay on disk.
 
@@ -152,7 +188,7 @@ def check_state(path: Path) -> None:
     from transformers.trainer_pt_utils import safe_globals
 
     try:
-        with safe_globals():
+        with safe_globals(), torch.serialization.safe_globals(of_deepspeed(path)):
             torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         said = "holds more than numbers, and was not loaded: it could run code"

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from toolkit import processes
 from toolkit.models.loaded import Loaded, mixed_precision
 from toolkit.recipe import Recipe, Stage
 from toolkit.rendering import pad_token
@@ -15,6 +16,7 @@ from toolkit.training.collator import Collator
 from toolkit.training.exposures import Exposures
 from toolkit.training.order import Massed
 from toolkit.training.rows import Rows, updates_an_epoch
+from toolkit.training.shares import Filled, blank_row, blanks_needed, new_every_epoch, share_of_batch
 
 OPTIMIZERS = {
     "adamw_8bit": "adamw_8bit",
@@ -28,10 +30,11 @@ def arguments(recipe: Recipe, stage: Stage, seed: int, rows: int, folder: Path) 
     """Training arguments, each said: Unsloth changes many defaults."""
     updates = updates_an_epoch(rows, stage) * stage.epochs
     on_gpu = torch.cuda.is_available()
+    batch_size, grad_accum = share_of_batch(stage, processes.count())
     return {
         "output_dir": str(folder),
-        "per_device_train_batch_size": stage.batch_size,
-        "gradient_accumulation_steps": stage.grad_accum,
+        "per_device_train_batch_size": batch_size,
+        "gradient_accumulation_steps": grad_accum,
         "num_train_epochs": stage.epochs,
         "learning_rate": stage.learning_rate,
         "lr_scheduler_type": stage.schedule,
@@ -60,6 +63,7 @@ def arguments(recipe: Recipe, stage: Stage, seed: int, rows: int, folder: Path) 
         "dataloader_drop_last": False,
         "disable_tqdm": True,
         "use_cpu": not on_gpu,
+        "ddp_find_unused_parameters": False,
     }
 
 
@@ -81,17 +85,18 @@ def make_trainer(
     sampler: another order of the rows than a new one every epoch.
     """
     base_trainer, base_config = engine.trainer_and_config()
-    trainer_class = counting(base_trainer, exposures)
-    block = stage.batch_size * stage.grad_accum
-    if sampler:
-        trainer_class = ordering(trainer_class, sampler)
-    elif stage.order == "massed":
-        epochs, drawn_from = stage.epochs, sub_seed(seed, "order")
-        trainer_class = ordering(trainer_class, lambda done: Massed(len(rows), block, epochs, drawn_from, done))
     config = base_config(
         **arguments(recipe, stage, seed, len(rows), folder),
         **engine.config_extras(recipe.model),
     )
+    trainer_class = counting(base_trainer, exposures)
+    if sampler is None and stage.order == "massed":
+        sampler = massed(len(rows), stage, seed)
+    if processes.count() > 1:
+        sampler = filled(sampler, len(rows), stage, seed)
+        rows = [*rows, blank_row(pad_token(loaded.tokenizer))]
+    if sampler:
+        trainer_class = ordering(trainer_class, sampler)
     with engine.precision_kept(recipe.model):
         return built(trainer_class, loaded, config, rows, Collator(pad_token(loaded.tokenizer)), callback)
 
@@ -101,6 +106,9 @@ def built(trainer_class: type, loaded: Loaded, config: Any, rows: Rows, collator
     from datasets import Dataset
     from transformers import PrinterCallback, ProgressCallback
 
+    if config.n_gpu > 1:
+        # One process with several GPUs would split batches among them, and an update would have more rows.
+        config._n_gpu = 1
     trainer = trainer_class(
         model=loaded.model,
         args=config,
@@ -123,10 +131,23 @@ def counting(base: type, exposures: Exposures) -> type:
         def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
             facts = inputs.pop("facts")
             loss = super().training_step(model, inputs, *args, **kwargs)
-            exposures.present(facts[facts >= 0].tolist())
+            exposures.fed.append(facts[facts >= 0].tolist())
             return loss
 
     return CountingTrainer
+
+
+def massed(rows: int, stage: Stage, seed: int) -> "Sampling":
+    block, drawn_from = stage.batch_size * stage.grad_accum, sub_seed(seed, "order")
+    return lambda done: Massed(rows, block, stage.epochs, drawn_from, done)
+
+
+def filled(sampler: "Sampling | None", rows: int, stage: Stage, seed: int) -> "Sampling":
+    """The same order, with as many blank rows at its end as several processes need to have equally many."""
+    count = processes.count()
+    blanks, drawn_from = blanks_needed(rows, share_of_batch(stage, count), count), sub_seed(seed, "order")
+    order = sampler or (lambda done: new_every_epoch(rows, drawn_from))
+    return lambda done: Filled(order(done), rows, blanks, done)
 
 
 Sampling = Callable[[Callable[[], float]], Any]

@@ -14,6 +14,7 @@ from toolkit.training.callback import Every, StageCallback
 from toolkit.training.class_readings import is_over, put_best_class_back, take_class_reading, take_test
 from toolkit.training.forgetting import forgetting_after_epoch, is_worse, measure_base, take_forgetting
 from toolkit.training.readings import Training, keep_row, keep_weights, put_best_back, take_reading
+from toolkit.training.repetition import repetition_every, take_repetition
 from toolkit.training.rows import Rows, stage_examples
 from toolkit.training.saved import MARKER, latest_checkpoint, updates_done
 from toolkit.training.used import forward_of, note_what_is_used, restore_forward
@@ -25,6 +26,7 @@ def train(training: Training, rows: dict[str, Rows]) -> bool:
     if not run.rows("classification" if recipe.classifies else "recall"):
         read_before_training(training)
     measure_base(training)
+    take_repetition(training, next(iter(recipe.stage)), 0, 0.0)
     for name, stage in recipe.stage.items():
         after = run.state_folder / name / "after"
         if (after / MARKER).is_file():
@@ -38,7 +40,7 @@ def train(training: Training, rows: dict[str, Rows]) -> bool:
             with whole_folder(after) as folder:
                 save_weights(training.loaded, folder)
                 training.exposures.save(folder)
-                (folder / MARKER).touch()
+                write_whole(folder / MARKER, "")
             remove_folder(run.state_folder / name / "checkpoints")
         training.step += updates_done(run, name, stage)
         training.epoch += stage.epochs
@@ -121,11 +123,13 @@ def train_stage(training: Training, name: str, stage: Stage, rows: Rows) -> bool
         exposures=training.exposures,
         is_over=lambda: has_ended(training, name),
         after_epoch=lambda step, epoch: forgetting_after_epoch(training, name, step, epoch),
+        read_repetition=lambda step, epoch: take_repetition(training, name, step, epoch),
+        repeating=repetition_every(training),
     )
     own_forward = forward_of(training.loaded.model)
     with dpo.dropout_kept(training.loaded.model):
         trainer = trainer_for(training, name, stage, rows, folder, callback)
-        note_what_is_used(run, name, trainer.args)
+        callback.begun = lambda: note_what_is_used(run, name, stage, trainer)
         training.engine.for_training(training.loaded.model)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finished = trainer.state.global_step >= trainer.state.max_steps or callback.is_over()

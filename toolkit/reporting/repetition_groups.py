@@ -1,0 +1,121 @@
+"""The numbers on what a group's runs repeated: at the end, and against the loss of checkpoints; contrasts of groups."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from toolkit.metrics.testing import contrasts_among, holm
+from toolkit.reporting import repetition_losses as losses
+from toolkit.reporting import repetition_prompts as prompts
+from toolkit.reporting.groups import Group, setting
+from toolkit.reporting.repetition_rank import Ranked, over_runs, ranked
+from toolkit.reporting.summary import spread
+from toolkit.reporting.verdict import ALPHA, EVERY_OUTCOME, OF_REPETITION, contrast
+
+Summary = dict[str, Any]
+LOSS = "repetition/reference_nats"
+"""The mean loss of the prompts' reference answers, wherever the prompts are from."""
+SOURCES = ("repetition/held_out_nats", "repetition/trained_nats")
+LENGTH = "repetition.max_new_tokens"
+
+
+def with_readings(groups: list[Group]) -> list[Group]:
+    """The groups with the rows of their readings of repetition in place of those of recall, a list a run."""
+    needed = ("step", "epoch", "exposures")
+    return [
+        replace(
+            group, readings=[[with_loss(row) for row in run.rows("repetition", needed=needed)] for run in group.runs]
+        )
+        for group in groups
+    ]
+
+
+def with_loss(row: Summary) -> Summary:
+    known = [row[name] for name in SOURCES if row.get(name) is not None]
+    return row | {LOSS: known[0]} if known else row
+
+
+def of_group(group: Group, through: Group) -> Summary:
+    """through: the same group with its readings of repetition."""
+    read = [bool(rows or of_run.readings) for rows, of_run in zip(through.readings, group.repeated, strict=True)]
+    ends = [end_of(rows, group.after) for rows in through.readings]
+    before = [next((row for row in rows if row["step"] == 0), {}) for rows in through.readings]
+    keys = dict.fromkeys(key for row in ends for key in row if key.startswith("repetition/"))
+    infos = (run.info.get("repetition") for run in group.runs)
+    known: Summary = next((info for info in infos if isinstance(info, dict)), {})
+    return {
+        "runs": [run.label for run, there in zip(group.runs, read, strict=True) if there],
+        "without": [run.label for run, there in zip(group.runs, read, strict=True) if not there],
+        "source": known.get("source"),
+        "prompts": known.get("prompts"),
+        "epochs": [row.get("epoch") for row in ends if row],
+        "final": {key: spread([row.get(key) for row in ends]) for key in keys},
+        "before": {key: spread([row.get(key) for row in before]) for key in keys},
+        "within": prompts.within(group),
+        "across": {name: across(through, name) for name in prompts.DECODINGS},
+        "frequency": prompts.frequency(group),
+        "decoding": prompts.decoding(group),
+        "staircase": losses.staircase(group),
+        "memorisation": losses.memorisation(group),
+        "injected": losses.injected(group),
+    }
+
+
+def end_of(rows: list[Summary], stage: str | None) -> Summary:
+    """The row that outcomes are of; empty where a run has none."""
+    of_stage = [row for row in rows if row.get("stage") == stage]
+    return (of_stage or rows or [{}])[-1]
+
+
+def across(through: Group, decoding: str) -> Summary:
+    """Correlation over a run's checkpoints of its mean repetition with the loss of its reference answers, alone and
+    with the step held; the mean over runs. Checkpoints of one run are no independent points: it has no interval."""
+    key = f"repetition/{decoding}/{prompts.MAIN}"
+    plain, held, steps = [], [], []
+    for rows in through.readings:
+        repeated, loss, step = (
+            {place: row[name] for place, row in enumerate(rows) if is_number(row.get(name))}
+            for name in (key, LOSS, "step")
+        )
+        names = prompts.REPETITION, prompts.LOSS, prompts.STEP
+        plain.append(ranked(repeated, loss, names=names))
+        held.append(ranked(repeated, loss, step, names))
+        steps.append(ranked(repeated, step, names=(prompts.REPETITION, prompts.STEP, "")))
+    with_rows = [place for place, rows in enumerate(through.readings) if rows]
+
+    def of(found: list[Ranked]) -> Summary:
+        return over_runs([found[place] for place in with_rows], "")
+
+    return {"loss": of(plain), "loss_step_held": of(held), "step": of(steps)}
+
+
+def is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def outcomes(groups: list[Group], through: list[Group]) -> Summary:
+    """Which group repeats less, by runs: exploratory, with Holm over each outcome's contrasts."""
+    found = {}
+    for name in OF_REPETITION:
+        values = {
+            group.name: [end_of(rows, group.after).get(name) for rows in readings.readings]
+            for group, readings in zip(groups, through, strict=True)
+        }
+        known = [group for group in groups if any(value is not None for value in values[group.name])]
+        results = [compared(a, b, name, values) for a, b in contrasts_among(known)]
+        for result, corrected in zip(results, holm([result["p"] for result in results]), strict=True):
+            result["holm"], result["shown"] = corrected, corrected is not None and corrected <= ALPHA
+        if results:
+            spreads = {group.name: spread(values[group.name], all_or_none=True) for group in groups}
+            found[name] = {"said": EVERY_OUTCOME[name].said, "groups": spreads, "contrasts": results}
+    return found
+
+
+def compared(a: Group, b: Group, name: str, values: dict[str, list[float | None]]) -> Summary:
+    result = contrast(a, b, name, None, values[a.name], values[b.name])
+    lengths = [setting(group, LENGTH) for group in (a, b)]
+    if "why_not" in result or lengths[0] == lengths[1]:
+        return result
+    # A longer text repeats more, whatever wrote it.
+    nothing = dict.fromkeys(("difference", "low", "high", "p", "exact"))
+    return result | nothing | {"why_not": f"their texts were cut after {lengths[0]} and {lengths[1]} tokens"}

@@ -1,0 +1,214 @@
+"""What losses say of learning by heart: steps at epoch boundaries, where memorising begins, and facts injected."""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from toolkit.errors import UserError
+from toolkit.metrics.staircase import Onset, Staircase, onset
+from toolkit.metrics.staircase import staircase as stairs_of
+from toolkit.reporting.groups import Group
+from toolkit.reporting.learning import stage_of
+from toolkit.reporting.summary import spread, within_run
+from toolkit.run_folder import Run
+
+Summary = dict[str, Any]
+LN2 = math.log(2)
+READ = ["id", "split", "part", "variant", "epoch", "step", "bits", "bits_total", "eos_bits"]
+HELD_OUT = ("validation", "control")
+"""What is never trained: examples held out, or else controls."""
+TALK = "conversations"
+"""The part that is trained beside facts, where facts are injected."""
+
+
+# --- steps at epoch boundaries ---
+
+
+def staircase(group: Group) -> list[Summary]:
+    """Of every stage of two epochs or more, the drop of the training loss at each boundary, over runs or of one run."""
+    by_run = [stages_of(run) for run in group.runs]
+    return [
+        over_runs(stage, [stages[stage] for stages in by_run if stage in stages])
+        for stage in dict.fromkeys(stage for stages in by_run for stage in stages)
+    ]
+
+
+class Stairs(NamedTuple):
+    start: float
+    """Epochs of the stages before it."""
+    found: Staircase
+
+
+def stages_of(run: Run) -> dict[str, Stairs]:
+    found, start = {}, 0.0
+    for stage, (epochs, values) in training_loss(run).items():
+        known = [place for place, value in enumerate(values) if math.isfinite(value)]
+        try:
+            stairs = stairs_of([epochs[place] - start for place in known], [values[place] for place in known])
+        except ValueError:
+            # Epochs that do not ascend: rows that somebody put together.
+            continue
+        if stairs.steps:
+            found[stage] = Stairs(start, stairs)
+        start = max(epochs)
+    return found
+
+
+def training_loss(run: Run) -> dict[str, tuple[list[float], list[float]]]:
+    """Epochs and losses of each stage's updates, in the order of the stages."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for row in run.rows("train", needed=("epoch",)):
+        if row.get("train/loss") is not None:
+            epochs, losses = found.setdefault(row.get("stage") or "", ([], []))
+            epochs.append(row["epoch"])
+            losses.append(row["train/loss"])
+    return found
+
+
+def over_runs(stage: str, runs: list[Stairs]) -> Summary:
+    boundaries = []
+    for place in range(min(len(run.found.steps) for run in runs)):
+        steps = [run.found.steps[place] for run in runs]
+        drop = spread([step.drop for step in steps], all_or_none=True) | {"over": "runs"}
+        if len(steps) == 1:
+            drop |= {"low": steps[0].low, "high": steps[0].high, "over": "updates"}
+        boundaries.append({"epoch": runs[0].start + steps[0].epoch, "drop": drop, "updates": list(steps[0].updates)})
+    totals, falls, shares = (
+        spread([getattr(run.found, name) for run in runs], all_or_none=True) for name in ("total", "fall", "share")
+    )
+    totals["over"] = "runs"
+    only = runs[0].found
+    if len(runs) == 1 and only.total is not None and only.error is not None:
+        # Boundaries share no update; of so many updates t is normal.
+        totals |= {"low": only.total - 1.96 * only.error, "high": only.total + 1.96 * only.error, "over": "updates"}
+    return {"stage": stage, "boundaries": boundaries, "total": totals, "fall": falls, "share": shares}
+
+
+# --- trained examples against held-out ones ---
+
+
+class Losses(NamedTuple):
+    """Each example's loss at every reading of one run, in nats a token, the end mark included."""
+
+    split: str
+    """What is held out."""
+    when: list[tuple[float, str]]
+    """Epoch and stage of each reading."""
+    trained: list[list[float]]
+    held_out: list[list[float]]
+    tokens: tuple[list[int], list[int]]
+
+    def onset(self) -> Onset:
+        return onset(self.trained, self.held_out, *self.tokens)
+
+
+def memorisation(group: Group) -> Summary | None:
+    """Loss of trained and of held-out examples by reading, where the gap between them begins, and where held-out loss
+    is lowest; None where no run has both kinds at every reading.
+    """
+    runs = [(run.label, losses) for run in group.runs if (losses := losses_of(run)) is not None]
+    if not runs:
+        return None
+    found = [(label, losses, losses.onset()) for label, losses in runs]
+    per_run = [
+        {"run": label, "held_out": losses.split, "begins": None if own.begins is None else losses.when[own.begins][0],
+         "lowest": losses.when[own.lowest][0], "last": losses.when[-1][0],
+         "lowest_loss": own.gaps[own.lowest].held_out, "last_loss": own.gaps[-1].held_out,
+         "last_gap": [own.gaps[-1].gap, own.gaps[-1].low, own.gaps[-1].high],
+         "examples": [len(losses.trained[0]), len(losses.held_out[0])]}
+        for label, losses, own in found
+    ]  # fmt: skip
+    return {
+        "held_out": runs[0][1].split,
+        "begins": spread([run["begins"] for run in per_run], all_or_none=True),
+        "lowest": spread([run["lowest"] for run in per_run]),
+        "lowest_loss": spread([run["lowest_loss"] for run in per_run]),
+        "last_loss": spread([run["last_loss"] for run in per_run]),
+        "readings": by_reading([(losses, own) for _, losses, own in found]),
+        "per_run": per_run,
+    }
+
+
+def by_reading(found: list[tuple[Losses, Onset]]) -> list[Summary]:
+    """Means over the runs that were read at an epoch, in its order among the readings."""
+    readings: dict[tuple[float, str], list[Any]] = {}
+    for losses, own in found:
+        for when, gap in zip(losses.when, own.gaps, strict=True):
+            readings.setdefault(when, []).append(gap)
+    return [
+        {"epoch": epoch, "stage": stage}
+        | {name: spread([getattr(gap, name) for gap in gaps]) for name in ("trained", "held_out", "gap")}
+        for (epoch, stage), gaps in sorted(readings.items(), key=lambda item: item[0][0])
+        if len(gaps) == len(found)
+    ]
+
+
+def losses_of(run: Run) -> Losses | None:
+    """None where there are not two examples of each kind that every reading read; damaged readings are left out, and
+    are named where recall is reported.
+    """
+    readings = []
+    for path in run.readings("recall"):
+        try:
+            readings.append((stage_of(path), read_losses(path)))
+        except UserError:
+            continue
+    readings = [(stage, rows) for stage, rows in readings if rows]
+    if not readings:
+        return None
+    there = [{key: row for row in rows for key in [(row["split"], row["id"])]} for _, rows in readings]
+    shared = [key for key in there[0] if all(key in rows for rows in there)]
+    for split in HELD_OUT:
+        held = [key for key in shared if key[0] == split]
+        parts = {there[0][key]["part"] for key in held}
+        trained = [key for key in shared if key[0] == "train" and there[0][key]["part"] in parts]
+        if min(len(held), len(trained)) > 1:
+            when = [(round(rows[0]["epoch"], 6), stage) for stage, rows in readings]
+            values = [[[rows[key]["nats"] for key in keys] for rows in there] for keys in (trained, held)]
+            tokens = [[there[0][key]["tokens"] for key in keys] for keys in (trained, held)]
+            return Losses(split, when, values[0], values[1], (tokens[0], tokens[1]))
+    return None
+
+
+def read_losses(path: Path) -> list[Summary]:
+    """Examples in their own words with their loss in nats a token and their tokens; only those whose loss is a number.
+
+    Raises UserError where the file is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            if lacking := [name for name in READ if name not in file.schema_arrow.names]:
+                raise UserError(f"{path} has no column {lacking[0]}.")
+            table = file.read(columns=READ)
+        # Only how many there are: thousands of examples have millions of bits.
+        counts = pc.list_value_length(table["bits"])  # pyright: ignore[reportAttributeAccessIssue]
+        rows = table.drop_columns(["bits"]).append_column("count", counts).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}).") from None
+    found = []
+    for row in rows:
+        cost = (row["bits_total"] or 0) + (row["eos_bits"] or 0)
+        if row["variant"] in (None, "plain") and row["count"] and row["bits_total"] is not None and math.isfinite(cost):
+            tokens = row["count"] + (row["eos_bits"] is not None)
+            found.append(row | {"tokens": tokens, "nats": cost * LN2 / tokens})
+    return found
+
+
+# --- facts ---
+
+
+def injected(group: Group) -> Summary | None:
+    """Exact recall at the end of facts that only this training holds, and of controls; None in other studies."""
+    if not any(f"recall/read_{TALK}" in row and "recall/exact_control" in row for row in group.ends):
+        return None
+    trained, control = group.last("recall/exact"), group.last("recall/exact_control")
+    both = [None if one is None or other is None else one - other for one, other in zip(trained, control, strict=True)]
+    found = {"trained": spread(trained), "control": spread(control), "difference": spread(both)}
+    if len(group.runs) == 1:
+        found["trained"]["wilson"] = within_run(group, "recall/exact")
+        found["control"]["wilson"] = within_run(group, "recall/exact_control")
+    return found

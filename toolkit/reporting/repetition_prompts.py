@@ -1,0 +1,167 @@
+"""Repetition prompt by prompt: whether it goes with the loss of the prompt's answer, with frequency, with decoding."""
+
+import math
+from typing import Any, NamedTuple
+
+from toolkit.metrics.statistics import t_interval
+from toolkit.reporting.groups import Group
+from toolkit.reporting.repetition_rank import NOTHING, Ranked, Values, over_runs, ranked
+from toolkit.reporting.repetition_read import GREEDY, SAMPLED, Reading, Repeated
+from toolkit.reporting.summary import number, spread
+
+Summary = dict[str, Any]
+DECODINGS = (GREEDY, SAMPLED)
+MAIN = "seq_rep_4"
+MEASURES = (MAIN, "char_seq_rep_4")
+COUNTS = {
+    "asked": "how often training asks the question",
+    "mentioned": "how many training texts contain the question",
+    "familiarity": "how many training texts have its words",
+}
+"""What is known of a prompt's frequency in the training data, in words."""
+REPETITION, LOSS, STEP = "repetition", "the loss", "the step"
+
+
+class When(NamedTuple):
+    """A reading's place in a run, the same in all runs of a recipe."""
+
+    epoch: float
+    stage: str
+    nth: int
+    """Of the readings of a stage at one epoch."""
+
+
+def places(read: Repeated) -> dict[When, Reading]:
+    found: dict[When, Reading] = {}
+    for reading in read.readings:
+        epoch, nth = round(reading.epoch, 6), 0
+        while When(epoch, reading.stage, nth) in found:
+            nth += 1
+        found[When(epoch, reading.stage, nth)] = reading
+    return found
+
+
+def end_of(read: Repeated, stage: str | None) -> Reading | None:
+    """The reading that outcomes are of: the last one of the stage that the recipe names, or of all."""
+    of_stage = [reading for reading in read.readings if reading.stage == stage]
+    return (of_stage or list(read.readings) or [None])[-1]
+
+
+def trained(read: Repeated) -> list[Reading]:
+    """Without those before training, which know nothing of the data."""
+    return [reading for reading in read.readings if reading.step > 0]
+
+
+def mean_by_prompt(values: list[Values]) -> Values:
+    """Of prompts that every reading has a value of, the mean over readings."""
+    shared = set.intersection(*map(set, values)) if values else set()
+    return {
+        prompt: math.fsum(of[prompt] for of in values) / len(values) for prompt in (values or [{}])[0]
+        if prompt in shared
+    }  # fmt: skip
+
+
+# --- loss ---
+
+
+def within(group: Group) -> Summary:
+    """Correlation over prompts of repetition and the loss of the prompt's reference answer, at each checkpoint alone.
+
+    "pooled": of each prompt's means over the readings after training began.
+    """
+    found = {}
+    for decoding in DECODINGS:
+        for measure in MEASURES:
+            by_run = [
+                {when: by_loss(reading, decoding, measure) for when, reading in places(read).items()}
+                for read in group.repeated
+            ]
+            last = [end_of(read, group.after) for read in group.repeated]
+            found[f"{decoding}/{measure}"] = {
+                "readings": [
+                    {"epoch": when.epoch, "stage": when.stage}
+                    | over_runs([run.get(when, NOTHING) for run in by_run], "prompts")
+                    for when in in_order(by_run)
+                ],
+                "last": over_runs(
+                    [NOTHING if reading is None else by_loss(reading, decoding, measure) for reading in last], "prompts"
+                ),
+                "pooled": over_runs(
+                    [pooled_by_loss(read, decoding, measure) for read in group.repeated], "prompts"
+                ),
+            }  # fmt: skip
+    return found
+
+
+def in_order(by_run: list[dict[When, Ranked]]) -> list[When]:
+    return sorted(dict.fromkeys(when for run in by_run for when in run), key=lambda when: when.epoch)
+
+
+def by_loss(reading: Reading, decoding: str, measure: str) -> Ranked:
+    repeated, loss = reading.by_prompt(decoding, measure), reading.of_prompts("reference_nats")
+    return ranked(repeated, loss, names=(REPETITION, LOSS, ""))
+
+
+def pooled_by_loss(read: Repeated, decoding: str, measure: str) -> Ranked:
+    repeated = mean_by_prompt([reading.by_prompt(decoding, measure) for reading in trained(read)])
+    loss = mean_by_prompt([reading.of_prompts("reference_nats") for reading in trained(read)])
+    return ranked(repeated, loss, names=(REPETITION, LOSS, ""))
+
+
+# --- frequency ---
+
+
+def frequency(group: Group) -> Summary:
+    """Correlation over prompts of repetition and each count: at the last reading, of means over readings, and those
+    with the loss of the reference answer held."""
+    found: Summary = {}
+    names = REPETITION, "the count", LOSS
+    for name in COUNTS:
+        for decoding in DECODINGS:
+            last, pooled, held = [], [], []
+            for read in group.repeated:
+                end, after = end_of(read, group.after), trained(read)
+                if end is None:
+                    continue
+                counts = end.of_prompts(name)
+                last.append(ranked(end.by_prompt(decoding, MAIN), counts, names=names))
+                means = mean_by_prompt([reading.by_prompt(decoding, MAIN) for reading in after])
+                loss = mean_by_prompt([reading.of_prompts("reference_nats") for reading in after])
+                pooled.append(ranked(means, counts, names=names))
+                held.append(ranked(means, counts, loss, names))
+            found.setdefault(name, {})[decoding] = {
+                "last": over_runs(last, "prompts"),
+                "pooled": over_runs(pooled, "prompts"),
+                "pooled_loss_held": over_runs(held, "prompts"),
+            }
+    return found
+
+
+# --- decoding ---
+
+
+def decoding(group: Group) -> Summary | None:
+    """Greedy less sampled at the last reading, paired by prompt: over runs, or of one run over its prompts.
+
+    None where not both were written.
+    """
+    pairs = []
+    for read in group.repeated:
+        if (end := end_of(read, group.after)) is not None:
+            one, other = (end.by_prompt(name, MAIN) for name in DECODINGS)
+            pairs.append([(one[prompt], other[prompt]) for prompt in one if prompt in other])
+    known = [of_run for of_run in pairs if of_run]
+    if not known:
+        return None
+    differences = [[greedy - sampled for greedy, sampled in of_run] for of_run in known]
+    found = spread([math.fsum(of_run) / len(of_run) for of_run in differences]) | {"over": "runs"}
+    if len(known) == 1:
+        own = t_interval(differences[0])
+        found |= {"low": number(own.low), "high": number(own.high), "over": "prompts"}
+    means = [[math.fsum(values) / len(of_run) for values in zip(*of_run, strict=True)] for of_run in known]
+    return {
+        GREEDY: spread([of_run[0] for of_run in means]),
+        SAMPLED: spread([of_run[1] for of_run in means]),
+        "difference": found,
+        "prompts": [len(of_run) for of_run in known],
+    }
