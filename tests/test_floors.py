@@ -16,6 +16,7 @@ FLOORS = [
         "dry_run",
         "dry_run_stages",
         "dry_run_forgetting",
+        "dry_run_size",
         "eval_recall",
         "eval_classification",
         "eval_forgetting",

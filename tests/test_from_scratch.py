@@ -148,7 +148,7 @@ def test_a_given_tokenizer_without_a_chat_template_keeps_none(new: Path, engine:
 def test_a_checkpoints_tokenizer_can_be_given(in_project: Path) -> None:
     found = find_tokenizer("checkpoints/tiny-base")
     assert found == Path("checkpoints/tiny-base/seed-0/model")
-    vocabulary = json.loads((found / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = json.loads((Path(found) / "tokenizer.json").read_text(encoding="utf-8"))
     tokens = vocabulary["model"]["vocab"] | {token["content"]: token["id"] for token in vocabulary["added_tokens"]}
     assert vocabulary_of(asked("checkpoints/tiny-base")) == 128 * math.ceil(len(tokens) / 128)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -36,6 +36,7 @@ class Tokenizer:
 
     eos_token_id = pad_token_id = END
     bos_token_id = None
+    added_tokens_decoder: ClassVar[dict[int, Any]] = {}
     padding_side = "right"
     chat_template = None
 

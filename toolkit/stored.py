@@ -29,6 +29,8 @@ class StoredModel(Stored):
     base_digest: str | None = None
     dtype: str | None = None
     engine: str | None = None
+    tokenizer: dict[str, str | None] | None = None
+    """Of a new model."""
 
 
 class StoredData(Stored):

@@ -39,6 +39,9 @@ def save_shards(model: Any, folder: Path, *, gathers_itself: bool) -> None:
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if model.config.tie_word_embeddings:
+        # Gathered twice, and stored once.
+        weights.pop("lm_head.weight", None)
     if processes.is_first():
         model.save_pretrained(folder, state_dict=weights)
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 
 from toolkit import processes
-from toolkit.errors import MachineError
+from toolkit.errors import MachineError, UserError
 from toolkit.example import main_part, to_jsonl
 from toolkit.models.base import base_digest
 from toolkit.recipe import Recipe, to_toml
@@ -185,6 +185,7 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
     parts = Counter(example.part for example in built.examples if example.split == "train")
     splits = Counter(example.split for example in built.examples)
     resumed = run.exists
+    refuse_other_tokenizer(run, loaded)
     weights = [*loaded.model.parameters(), *(loaded.head.parameters() if loaded.head is not None else ())]
     trainable = sum(p.numel() for p in weights if p.requires_grad)
     if not resumed:
@@ -226,6 +227,17 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
         },
     )
     run.log(f"{now} {'resumed' if resumed else 'started'} {run.label}")
+
+
+def refuse_other_tokenizer(run: Run, loaded: "Loaded") -> None:
+    """Raises UserError where a run's own tokenizer, trained on its texts, came out otherwise than when it began."""
+    before = (run.info.get("model", {}).get("tokenizer") or {}).get("digest") if run.exists else None
+    now = (loaded.described.get("tokenizer") or {}).get("digest")
+    if before is not None and before != now:
+        raise UserError(
+            f"{run.label} cannot go on: its tokenizer is another one than it began with (its files, or a library that"
+            " trains one, have changed). Start it over with --fresh."
+        )
 
 
 def close_run(plan: Planned, started: float, tracker: "Tracker") -> None:
