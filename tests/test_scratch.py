@@ -207,6 +207,15 @@ def test_the_rejected_answer_is_a_wrong_one_and_not_the_chosen(write):
     assert "line 1: `chosen` and `rejected` are the same" in refused(invented=10, preferences=source)
 
 
+def test_an_answer_that_is_stored_with_its_question_as_turns_is_the_last_of_them(write):
+    turns = [[{"role": "user", "content": "p"}, {"role": "assistant", "content": answer}] for answer in ("c", "r")]
+    source = write("prefer.jsonl", {"prompt": "p", "chosen": turns[0], "rejected": turns[1]})
+    (example,) = part(build(invented=10, preferences=source), "preferences")
+    assert (example.prompt, example.answer, example.wrong) == ("p", "c", ("r",))
+    unanswered = write("prefer.jsonl", {"prompt": "p", "chosen": turns[0], "rejected": turns[1][:1]})
+    assert "line 1: nothing is answered in it" in refused(invented=10, preferences=unanswered)
+
+
 # --- the invented world ---
 
 TALKS = list(draw_talks(1500, 0))

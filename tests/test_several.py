@@ -130,7 +130,7 @@ def test_what_is_killed_inside_an_epoch_goes_on_to_the_same_weights(in_project: 
     assert refused.returncode == 2
     assert "was begun by 2 processes and cannot go on with 1" in refused.stderr
     assert "loading" not in refused.stderr
-    assert together(NUMBERS, changes, in_project, log) == 0, log.read_text()
+    assert together(NUMBERS, changes, in_project, log, "ddp") == 0, log.read_text()
     assert f"goes on at step {step}" in log.read_text(encoding="utf-8")
     same_training(one, two, 1e-5)
     mine, theirs = (load_file(folder / "adapter/adapter_model.safetensors") for folder in (one, two))
@@ -173,7 +173,8 @@ def test_zero_2_is_in_use_and_trains_as_one_process_does(in_project: Path, tmp_p
         held = torch.load(part, weights_only=False)["optimizer_state_dict"]["base_optimizer_state"]["state"]
         sizes = [state["exp_avg"].numel() for state in held.values()]
         assert trained / 2 <= sum(sizes) < trained / 2 * 1.01
-    assert together(NUMBERS, changes, in_project, log, **ZERO2) == 0, log.read_text()
+    assert together(NUMBERS, changes, in_project, log, "zero2") == 0, log.read_text()
+    assert info(two)["processes"]["strategy"] == "zero-2"
     assert f"goes on at step {step}" in log.read_text(encoding="utf-8")
     same_training(one, two, 1e-4)
 
@@ -209,6 +210,13 @@ def test_what_two_processes_cannot_train_is_refused_before_anything_is_written(
     assert said.count("error:") == 1
     assert "[stage.learn] batch_size = 3 times grad_accum = 1 are 3 rows an update, which 2 processes" in said
     assert not (in_project / "checkpoints/uneven").exists()
+
+
+def test_fsdp_without_gpus_is_refused_and_not_silently_left_out(in_project: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert together(NUMBERS, CHANGES | {"name": "fsdp"}, in_project, log, "fsdp") != 0
+    assert "FSDP needs GPUs: accelerate leaves it out without them" in log.read_text(encoding="utf-8")
+    assert not (in_project / "checkpoints/fsdp").exists()
 
 
 def test_one_process_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

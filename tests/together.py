@@ -12,6 +12,8 @@ from typing import Any
 import psutil
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0")
+"""With `--config_file` of recipes/accelerate/."""
 ZERO2 = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_CONFIG_FILE": "recipes/accelerate/zero2.json"}
 """What `accelerate launch` says of DeepSpeed to the processes that it starts."""
 
@@ -20,11 +22,14 @@ def sets(changes: dict[str, Any]) -> list[str]:
     return [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
 
 
-def start(arguments: list[str], folder: Path, log: Path, **environment: str) -> subprocess.Popen[bytes]:
-    """`torchrun --nproc_per_node 2 -m …`; everything that it says goes to `log`."""
+def start(
+    arguments: list[str], folder: Path, log: Path, config: str | None = None, **environment: str
+) -> subprocess.Popen[bytes]:
+    """`torchrun --nproc_per_node 2 -m …`, or `accelerate launch` with a shipped config; what it says goes to `log`."""
+    launcher = TORCHRUN if config is None else (*ACCELERATE, "--config_file", f"recipes/accelerate/{config}.yaml")
     with log.open("wb") as file:
         return subprocess.Popen(
-            [*TORCHRUN, "-m", *arguments],
+            [*launcher, "-m", *arguments],
             cwd=folder,
             env=os.environ | {"WANDB_MODE": "disabled"} | environment,
             stdout=file,
@@ -32,9 +37,11 @@ def start(arguments: list[str], folder: Path, log: Path, **environment: str) -> 
         )
 
 
-def together(recipe: str, changes: dict[str, Any], folder: Path, log: Path, **environment: str) -> int:
+def together(
+    recipe: str, changes: dict[str, Any], folder: Path, log: Path, config: str | None = None, **environment: str
+) -> int:
     """Run a recipe by two processes to its end; the launcher's exit status."""
-    process = start(["toolkit.run", recipe, *sets(changes)], folder, log, **environment)
+    process = start(["toolkit.run", recipe, *sets(changes)], folder, log, config, **environment)
     try:
         return process.wait(timeout=120)
     finally:

@@ -131,11 +131,11 @@ def prompts_of(
                 examples[run.path] = read_jsonl(run.path / "examples.jsonl")
             own = examples[run.path]
             parts = {part for stage in run.recipe.get("stage", {}).values() for part in stage.get("train_on", ())}
-            drawn[key] = with_frequency(
-                draw_prompts(given or own, how, run.seed),
-                trained_texts(own, parts),
-                lambda done, total: tell("counting", done, total),
-            )
+            drawn[key] = draw_prompts(given or own, how, run.seed)
+            # Of a large corpus the run keeps what is asked, and not what it trained: nothing can be counted.
+            if "kept" not in run.info.get("data", {}):
+                texts = trained_texts(own, parts)
+                drawn[key] = with_frequency(drawn[key], texts, lambda done, total: tell("counting", done, total))
     keys = [(c.run.path if c.run else None, how.model_dump_json()) for c, how in zip(checkpoints, hows, strict=True)]
     return [drawn[key] for key in keys]
 

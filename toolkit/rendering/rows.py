@@ -8,6 +8,9 @@ from toolkit.example import Example
 from toolkit.rendering.refused import refuse_length
 from toolkit.rendering.rendered import IGNORED, Format, render, render_whole
 
+MANY = 100_000
+"""Rows above which token ids are held as arrays: in lists they take some 40 bytes each, in every process."""
+
 
 def training_rows(
     tokenizer: Any,
@@ -23,7 +26,8 @@ def training_rows(
 
     Raises UserError for an example over `max_length` tokens, where that is given.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+    held = ints_of_many if len(examples) > MANY else list
     for example in examples:
         rendered = render_whole(tokenizer, example, form)
         if max_length is not None:
@@ -33,8 +37,16 @@ def training_rows(
         if not train_eos:
             # An end mark that is not trained is not shown either: the original's lines just ended.
             ids, labels = ids[:-1], labels[:-1]
-        rows.append({"input_ids": ids, "labels": labels, "facts": [numbers[fact] for fact in example.exposes]})
+        facts = [numbers[fact] for fact in example.exposes]
+        rows.append({"input_ids": held(ids), "labels": held(labels), "facts": held(facts)})
     return rows
+
+
+def ints_of_many(ids: list[int]) -> Any:
+    """The same in four bytes each."""
+    import numpy
+
+    return numpy.asarray(ids, dtype=numpy.int32)
 
 
 def pack(rows: list[dict[str, list[int]]], max_length: int) -> list[dict[str, list[int]]]:
@@ -50,9 +62,9 @@ def pack(rows: list[dict[str, list[int]]], max_length: int) -> list[dict[str, li
             packed.append({name: list(values) for name, values in row.items()})
             continue
         last = packed[-1]
-        last["input_ids"] += row["input_ids"]
+        last["input_ids"] += list(row["input_ids"])
         last["labels"] += [IGNORED, *row["labels"][1:]]
-        last["facts"] += row["facts"]
+        last["facts"] += list(row["facts"])
     return packed
 
 

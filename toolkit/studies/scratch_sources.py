@@ -13,8 +13,9 @@ from toolkit.errors import UserError, checked_path
 from toolkit.example import Example
 from toolkit.studies import facts as tables_of_facts
 from toolkit.studies.chinese import text_of
+from toolkit.studies.conversations import turns_of
 from toolkit.studies.invented_talk import ASKED, draw_codes
-from toolkit.studies.tables import Problems, Row, read_lines, read_rows
+from toolkit.studies.tables import Other, Problems, Row, read_lines, read_rows
 
 LARGEST_TEXT = 100_000_000
 """Characters of a .txt file, which is one text."""
@@ -170,8 +171,15 @@ def read_preferences(source: str | None, left_out: Counter[str] | None) -> Itera
             yield from usable(source, left_out, preference_of)
 
 
+def answer_in(row: Row, name: str) -> str:
+    """A column's text, or the last turn's where it is a list of turns, as some tables store an answer."""
+    value = row.values.get(name)
+    listed = isinstance(value, Other) and isinstance(value.stored, list)
+    return turns_of(row, name)[-1][1] if listed else column(row, name)
+
+
 def preference_of(row: Row) -> Example:
-    prompt, chosen, rejected = (column(row, name) for name in PREFERRED)
+    prompt, chosen, rejected = (answer_in(row, name) for name in PREFERRED)
     if chosen == rejected:
         raise ValueError("`chosen` and `rejected` are the same")
     identity = f"preference-{row.number:06d}"

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from toolkit import processes
 from toolkit.errors import MachineError, UserError
-from toolkit.example import main_part, to_jsonl
+from toolkit.example import Example, main_part, to_json, to_jsonl
 from toolkit.models.base import base_digest
 from toolkit.recipe import Recipe, to_toml
 from toolkit.run_folder import Run, remove_folder, write_whole
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from toolkit.probes.forgetting import Abilities
     from toolkit.tracking import Tracker
     from toolkit.training.rows import Rows
+
+
+MOST_KEPT = 100_000
+"""Examples of a run's own; of a corpus with more, what is only trained is not copied into every run's folder."""
 
 
 @dataclass
@@ -48,7 +52,10 @@ class Planned:
     @cached_property
     def digest(self) -> str:
         """Of the examples that the recipe builds, before a tokenizer finds some of them too long."""
-        return hashlib.sha256(to_jsonl(self.built.examples).encode()).hexdigest()
+        whole = hashlib.sha256()
+        for example in self.built.examples:
+            whole.update(f"{to_json(example)}\n".encode())
+        return whole.hexdigest()
 
     def leave_out_long(self, tokenizer: Any) -> None:
         """Leave out what has too many tokens, where the recipe says so."""
@@ -190,7 +197,7 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
     trainable = sum(p.numel() for p in weights if p.requires_grad)
     if not resumed:
         write_whole(run.path / "recipe.toml", to_toml(recipe))
-        write_whole(run.path / "examples.jsonl", to_jsonl(built.examples))
+        write_whole(run.path / "examples.jsonl", to_jsonl(kept_examples(plan)))
     template = loaded.tokenizer.chat_template if recipe.model.format == "chat" else None
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     info = run.info if resumed else {}
@@ -218,6 +225,7 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
             "trained": parts[main_part(list(parts))],
             "parts": dict(parts),
             "controls": sum(example.split == "control" for example in built.examples),
+            **({"kept": len(kept_examples(plan))} if len(built.examples) > MOST_KEPT else {}),
             "entropy_bits": built.entropy_bits,
             "rule_only_bits": built.rule_only_bits,
             "rule_only_digits": built.rule_only_digits,
@@ -227,6 +235,18 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
         },
     )
     run.log(f"{now} {'resumed' if resumed else 'started'} {run.label}")
+
+
+def kept_examples(plan: Planned) -> list[Example]:
+    """What examples.jsonl holds: all of them, or of a large corpus those that readings ask; the rest are its source's,
+    by the recipe and the digest."""
+    from toolkit.training.readings import read_examples
+
+    built, sample = plan.built, plan.recipe.recall.sample
+    if len(built.examples) <= MOST_KEPT:
+        return built.examples
+    asked = {example.id for example in read_examples(built, sample or MOST_KEPT, plan.seed, everything=True)}
+    return [example for example in built.examples if example.id in asked]
 
 
 def refuse_other_tokenizer(run: Run, loaded: "Loaded") -> None:
