@@ -5,7 +5,7 @@ TINY := recipes/tiny
 
 PYRUN := $(BIN)/python -m toolkit.run
 
-.PHONY: demo demo-facts demo-classify demo-chinese test check setup gpu-path benchmarks
+.PHONY: demo demo-facts demo-classify demo-chinese demo-scratch test check setup gpu-path benchmarks
 
 demo: .venv/.ready
 	$(PYRUN) $(TINY)/base.toml
@@ -26,6 +26,9 @@ demo-classify: .venv/.ready
 demo-chinese: .venv/.ready
 	$(PYRUN) $(TINY)/words_base.toml
 	$(PYRUN) $(TINY)/chinese.toml --compare
+
+demo-scratch: .venv/.ready
+	$(PYRUN) $(TINY)/mini_qwen.toml --seeds 0 --compare
 
 test: .venv/.ready
 	$(BIN)/python -m pytest

@@ -81,7 +81,8 @@ def test_two_processes_train_lora_as_one_does_and_write_everything_once(in_proje
 
 
 def test_two_processes_train_every_weight_as_one_does(in_project: Path, tmp_path: Path) -> None:
-    changes = dict(change.split("=") for change in SMALL_BASE) | {"data.count": "500", "name": "scratch-alone"}
+    changes = {key: value for key, value in (change.split("=") for change in SMALL_BASE)}  # noqa: C416
+    changes |= {"data.count": "500", "name": "scratch-alone"}
     one = alone(in_project, "recipes/tiny/base.toml", changes)
     log = tmp_path / "log"
     assert together("recipes/tiny/base.toml", changes | {"name": "scratch-two"}, in_project, log) == 0, log.read_text()
