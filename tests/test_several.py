@@ -5,17 +5,29 @@ import signal
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 
 from tests.conftest import ROOT, SMALL_BASE, command, run
 from tests.together import ZERO2, end, killed_after_a_save, rows_of, start, together
 from toolkit import processes
 from toolkit.errors import UserError
+from toolkit.example import Example
 from toolkit.probes.recall import read_reading
-from toolkit.recipe import Stage
-from toolkit.training.shares import Share, blanks_needed, share_of_batch
+from toolkit.recipe import Stage, read_recipe
+from toolkit.rendering.rows import ints_of_many
+from toolkit.studies.built import Built
+from toolkit.training.shares import (
+    Share,
+    blank_row,
+    blanks_needed,
+    refuse_strategies,
+    share_of_batch,
+    without_uneven_pairs,
+)
 
 NUMBERS = "recipes/tiny/groupA.toml"
 CHANGES = {
@@ -27,6 +39,7 @@ CHANGES = {
     "stage.learn.grad_accum": 2,
     "stage.learn.schedule": "cosine",
 }
+WRITING = {"repetition.prompts": 6, "repetition.batch_size": 2, "repetition.max_new_tokens": 6}
 LONGER = CHANGES | {"stage.learn.epochs": 12, "stage.learn.save": "2 steps", "recall.every": "stage"}
 
 
@@ -58,10 +71,11 @@ def info(folder: Path) -> dict:
 
 
 def test_two_processes_train_lora_as_one_does_and_write_everything_once(in_project: Path, tmp_path: Path) -> None:
-    one = alone(in_project, NUMBERS, CHANGES | {"name": "alone"})
+    changes = CHANGES | WRITING
+    one = alone(in_project, NUMBERS, changes | {"name": "alone"})
     wandb = {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)}
     log = tmp_path / "log"
-    assert together(NUMBERS, CHANGES | {"name": "ddp"}, in_project, log, **wandb) == 0, log.read_text()
+    assert together(NUMBERS, changes | {"name": "ddp"}, in_project, log, **wandb) == 0, log.read_text()
     two = in_project / "checkpoints/ddp/seed-0"
     same_training(one, two, 1e-5)
     assert info(two)["processes"] == {"count": 2, "strategy": "ddp", "batch_size": 4, "grad_accum": 1}
@@ -76,6 +90,12 @@ def test_two_processes_train_lora_as_one_does_and_write_everything_once(in_proje
     assert [row["id"] for row in theirs] == [row["id"] for row in mine]
     for row, other in zip(mine, theirs, strict=True):
         assert other["bits"] == pytest.approx(row["bits"], abs=1e-4)
+    texts = [pq.read_table(folder / "probes/repetition-learn-000000.parquet").to_pylist() for folder in (one, two)]
+    # Sampled ones too: what is drawn for a text does not depend on which process writes it.
+    assert [(row["id"], row["decoding"], row["text"]) for row in texts[1]] == [
+        (row["id"], row["decoding"], row["text"]) for row in texts[0]
+    ]
+    assert {row["decoding"] for row in texts[0]} == {"human", "greedy", "sampled"}
     said = log.read_text(encoding="utf-8")
     assert said.count("the last update of an epoch has 2 rows") == 1
 
@@ -211,6 +231,47 @@ def test_what_two_processes_cannot_train_is_refused_before_anything_is_written(
     assert said.count("error:") == 1
     assert "[stage.learn] batch_size = 3 times grad_accum = 1 are 3 rows an update, which 2 processes" in said
     assert not (in_project / "checkpoints/uneven").exists()
+
+
+def test_ways_of_sharing_that_are_not_known_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "1")
+    with pytest.raises(UserError, match="fsdp_version: 2"):
+        refuse_strategies()
+    monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    for stage, known in ((2, True), (3, False)):
+        config = tmp_path / f"zero{stage}.json"
+        config.write_text(json.dumps({"zero_optimization": {"stage": stage}}), encoding="utf-8")
+        monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(config))
+        if known:
+            refuse_strategies()
+            continue
+        with pytest.raises(UserError, match="stage 3 is not"):
+            refuse_strategies()
+
+
+def test_pairs_that_processes_cannot_share_are_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = read_recipe(Path("recipes/mini_qwen_pretrain.toml"))
+    pairs = [Example(f"p-{i}", f"p-{i}", "q", "a", "train", part="preferences", wrong=("b",)) for i in range(59)]
+    built = Built([*pairs, Example("c-1", "c-1", "q", "a", "train", part="conversations")])
+    assert without_uneven_pairs(recipe, built) is built
+    monkeypatch.setenv("WORLD_SIZE", "6")
+    kept = without_uneven_pairs(recipe, built)
+    # In batches of four each, six processes take 24 pairs at a time.
+    assert [example.id for example in kept.examples] == [*(f"p-{i}" for i in range(48)), "c-1"]
+    assert kept.notes == ("prefer: 11 of 59 pairs left out, which 6 processes cannot share",)
+    with pytest.raises(UserError, match="23 pairs are no full batch for each of 6"):
+        without_uneven_pairs(recipe, Built(pairs[:23]))
+
+
+def test_a_blank_row_is_held_as_its_neighbours_are() -> None:
+    listed, many = (
+        {"input_ids": held([7, 8]), "labels": held([7, 8]), "facts": held([0])} for held in (list, ints_of_many)
+    )
+    for like in (listed, many):
+        dataset = Dataset.from_list([like, blank_row(3, like)])
+        assert dataset[1] == {"input_ids": [3, 3], "labels": [-100, -100], "facts": []}
 
 
 def test_fsdp_without_gpus_is_refused_and_not_silently_left_out(in_project: Path, tmp_path: Path) -> None:

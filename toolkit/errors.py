@@ -40,10 +40,14 @@ def status_of(action: Callable[[], object]) -> int:
     """The exit status of doing something, after its error was said on stderr."""
     try:
         action()
+    except processes.OthersGoneError:
+        return 1
     except UserError as error:
+        # Before they met, all of them found the same; from then on one alone may find something.
         if processes.is_first():
-            # All of them found the same.
             print(f"error: {error}", file=sys.stderr)
+        elif processes.together():
+            print(f"process {processes.number()} found: {error}", file=sys.stderr)
         return 2
     except MachineError as error:
         print(f"failed: {error}", file=sys.stderr)

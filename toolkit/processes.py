@@ -18,6 +18,10 @@ PATIENCE = timedelta(hours=12)
 ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 
 
+class OthersGoneError(Exception):
+    """Another process ended, and has said why."""
+
+
 def count() -> int:
     return int(os.environ.get("WORLD_SIZE") or 1)
 
@@ -110,7 +114,12 @@ def gather(mine: T) -> list[T]:
     import torch
 
     found: list[Any] = [None] * count()
-    torch.distributed.all_gather_object(found, mine)
+    try:
+        torch.distributed.all_gather_object(found, mine)
+    except RuntimeError as error:
+        if "closed" not in str(error) and "reset" not in str(error):
+            raise
+        raise OthersGoneError from error
     return found
 
 

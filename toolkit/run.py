@@ -216,6 +216,7 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
     opened: dict[str, Abilities] = {}
     with stop_on_request(console) as stop_asked:
         for plan in todo:
+            check_shares(plan.recipe)
             # Before the first is trained, so that a task that is not known ends no call halfway.
             abilities_of(plan.recipe, opened)
         for plan in todo:
@@ -228,10 +229,9 @@ def run_all(todo: list[Planned], console: Console, *, fresh: bool) -> bool:
                 free_memory()
                 loaded = load(plan, engine)
                 loaded_key = key
-            plan.leave_out_long(loaded.tokenizer)
+            plan.leave_out(loaded.tokenizer)
             # Whatever can be refused is refused before a folder is touched.
             rows = prepare_rows(loaded.tokenizer, plan.recipe, plan.built, plan.seed)
-            check_shares(plan.recipe, rows)
             check_preferences(plan.recipe, engine)
             check_exams(plan.recipe, plan.built, plan.seed)
             check_repetition(plan.recipe, plan.built, plan.seed, loaded)

@@ -101,8 +101,8 @@ def generate(
     defaults are all off.
 
     Prompts of like length share a batch, the longest ones the first: what does not fit into memory fails at once.
-    Where texts are sampled the caller seeds torch, and what is drawn for a prompt depends on the batches before it and
-    on its neighbours: the same only for the same prompts and batch size.
+    Where texts are sampled the caller seeds torch, and what is drawn for a prompt depends on its neighbours in the
+    batch: the same only for the same prompts and batch size, on however many processes.
 
     with_probabilities: holds the logits of a batch's every step, which for long texts and a large vocabulary is
     gigabytes. progress: told how many texts of how many are done, after each batch.
@@ -119,17 +119,22 @@ def generate(
         settings |= {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     batches = list(batches_by_length([len(prompt) for prompt in prompts], batch_size))
 
-    def write_some(some: list[list[int]]) -> list[list[Generated]]:
+    # Drawn once, so that a batch's texts depend neither on those before it nor on which process writes it.
+    drawn = int(torch.randint(2**31, ())) if temperature is not None else None
+
+    def write_some(some: list[tuple[int, list[int]]]) -> list[list[Generated]]:
         said, done = [], 0
-        for numbers in some:
+        for place, numbers in some:
+            if drawn is not None:
+                torch.manual_seed((drawn + place) % 2**31)
             batch = [prompts[number] for number in numbers]
             said.append(generate_batch(loaded, batch, settings, with_probabilities))
             done += len(batch)
-            progress(done, sum(map(len, some)))
+            progress(done * len(prompts) // max(1, sum(len(own) for _, own in some)), len(prompts))
         return said
 
     try:
-        return in_order(batches, spread(model, batches, write_some))
+        return in_order(batches, spread(model, list(enumerate(batches)), write_some))
     finally:
         model.generation_config = own_defaults
 

@@ -59,9 +59,12 @@ def load_shards(model: Any, folder: Path) -> None:
         # PEFT leaves an adapter's name out of the names of its weights.
         for name, value in load_file(path).items():
             weights[re.sub(r"\.(lora_[AB])\.weight$", r".\1.default.weight", name)] = value
+    whole = not (folder / "adapter_model.safetensors").is_file()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name not in weights:
+                if whole:
+                    raise UserError(f"{folder} does not hold this model's weights ({name}).")
                 continue
             value = weights.pop(name).to(weight.device, weight.dtype)
             weight.copy_(

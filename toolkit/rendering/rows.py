@@ -1,5 +1,6 @@
 """Rows that a stage is fed: tokens and labels of examples, packed or not, pairs, and the stream of pretraining."""
 
+from array import array
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -42,7 +43,7 @@ def training_rows(
     return rows
 
 
-def ints_of_many(ids: list[int]) -> Any:
+def ints_of_many(ids: Any) -> Any:
     """The same in four bytes each."""
     import numpy
 
@@ -59,13 +60,17 @@ def pack(rows: list[dict[str, list[int]]], max_length: int) -> list[dict[str, li
     packed: list[dict[str, list[int]]] = []
     for row in rows:
         if not packed or len(packed[-1]["input_ids"]) + len(row["input_ids"]) > max_length:
-            packed.append({name: list(values) for name, values in row.items()})
+            packed.append(dict(row))
             continue
         last = packed[-1]
-        last["input_ids"] += list(row["input_ids"])
-        last["labels"] += [IGNORED, *row["labels"][1:]]
-        last["facts"] += list(row["facts"])
+        joined = {"input_ids": row["input_ids"], "labels": [IGNORED, *row["labels"][1:]], "facts": row["facts"]}
+        # Lists of many rows would not fit: an array stays one.
+        packed[-1] = {name: joined_ids(last[name], ids) for name, ids in joined.items()}
     return packed
+
+
+def joined_ids(first: Any, second: Any) -> Any:
+    return [*first, *second] if isinstance(first, list) else ints_of_many([*first.tolist(), *map(int, second)])
 
 
 def pair_rows(
@@ -108,22 +113,24 @@ def packed_rows(
 
     `facts` are the facts that end in a row: one that lies across a border is exposed once, not twice.
     """
-    ids: list[int] = []
+    many = len(examples) > MANY
+    ids: Any = array("i") if many else []
     ends: list[tuple[int, list[int]]] = []
     for example in examples:
-        ids += render_whole(tokenizer, example, form).input_ids
+        ids.extend(render_whole(tokenizer, example, form).input_ids)
         ends.append((len(ids) - 1, [numbers[fact] for fact in example.exposes]))
     if len(ids) % block == 1 and len(ids) > 1:
         # A row of one token has nothing to predict.
         ids.pop()
         ends[-1] = (len(ids) - 1, ends[-1][1])
-    rows: list[dict[str, list[int]]] = []
+    rows: list[dict[str, Any]] = []
+    held = ints_of_many if many else list
     for start in range(0, len(ids), block):
         piece = ids[start : start + block]
-        rows.append({"input_ids": piece, "labels": list(piece), "facts": []})
+        rows.append({"input_ids": held(piece), "labels": held(piece), "facts": []})
     for end, facts in ends:
         rows[end // block]["facts"] += facts
-    return rows
+    return [row | {"facts": held(row["facts"])} for row in rows]
 
 
 def fact_numbers(examples: list[Example]) -> dict[str, int]:

@@ -35,7 +35,10 @@ def without_long(tokenizer: Any, recipe: Recipe, built: Built) -> Built:
                 f" {recipe.model.max_length} tokens."
             )
     left_out = len(built.examples) - len(kept)
-    said = f"{left_out:,} of {len(built.examples):,} examples left out for having over {recipe.model.max_length} tokens"
+    said = (
+        f"{left_out:,} of {len(built.examples):,} examples left out for having over {recipe.model.max_length} tokens,"
+        " or words that the chat template takes for marks of its own"
+    )
     return built._replace(examples=kept, notes=(*built.notes, said))
 
 
@@ -44,9 +47,16 @@ def fits(tokenizer: Any, recipe: Recipe, example: Example) -> bool:
     longest = recipe.model.max_length
     for answer in (example.answer, *example.wrong):
         said = replace(example, answer=answer)
-        # A byte is a token at most, and most rows are so short that counting bytes is enough.
-        if len(said.said.encode()) + TEMPLATE * (2 + len(said.messages)) <= longest:
+        # A byte is a token at most, and most rows are so short that counting bytes is enough; what a template may read
+        # as marks of its own (</think>) begins with a bracket.
+        short = len(said.said.encode()) + TEMPLATE * (2 + len(said.messages)) <= longest
+        if short and "<" not in said.said:
             continue
-        if len(render_whole(tokenizer, said, recipe.model.format).input_ids) > longest:
+        try:
+            rendered = render_whole(tokenizer, said, recipe.model.format)
+        except UserError:
+            # The template changes what is said, so that it cannot be told what would be trained.
+            return False
+        if len(rendered.input_ids) > longest:
             return False
     return True

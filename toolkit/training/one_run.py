@@ -57,13 +57,14 @@ class Planned:
             whole.update(f"{to_json(example)}\n".encode())
         return whole.hexdigest()
 
-    def leave_out_long(self, tokenizer: Any) -> None:
-        """Leave out what has too many tokens, where the recipe says so."""
+    def leave_out(self, tokenizer: Any) -> None:
+        """Leave out what has too many tokens, where the recipe says so, and pairs that processes cannot share."""
         from toolkit.training.lengths import without_long
+        from toolkit.training.shares import without_uneven_pairs
 
         # Taken now: what is built is what is compared when the run goes on.
         _ = self.digest
-        self.built = without_long(tokenizer, self.recipe, self.built)
+        self.built = without_uneven_pairs(self.recipe, without_long(tokenizer, self.recipe, self.built))
 
 
 def load(plan: Planned, engine: ModuleType) -> "Loaded":
@@ -240,12 +241,15 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
 def kept_examples(plan: Planned) -> list[Example]:
     """What examples.jsonl holds: all of them, or of a large corpus those that readings ask; the rest are its source's,
     by the recipe and the digest."""
+    from toolkit.probes.repetition_prompts import draw_prompts
     from toolkit.training.readings import read_examples
 
     built, sample = plan.built, plan.recipe.recall.sample
     if len(built.examples) <= MOST_KEPT:
         return built.examples
     asked = {example.id for example in read_examples(built, sample or MOST_KEPT, plan.seed, everything=True)}
+    if how := plan.recipe.repetition:
+        asked |= {prompt.example.id for prompt in draw_prompts(built.examples, how, plan.seed)}
     return [example for example in built.examples if example.id in asked]
 
 
@@ -253,6 +257,8 @@ def refuse_other_tokenizer(run: Run, loaded: "Loaded") -> None:
     """Raises UserError where a run's own tokenizer, trained on its texts, came out otherwise than when it began."""
     before = (run.info.get("model", {}).get("tokenizer") or {}).get("digest") if run.exists else None
     now = (loaded.described.get("tokenizer") or {}).get("digest")
+    if len(set(processes.gather(now))) > 1:
+        raise UserError(f"{run.label}: the processes trained tokenizers that differ: are their libraries the same?")
     if before is not None and before != now:
         raise UserError(
             f"{run.label} cannot go on: its tokenizer is another one than it began with (its files, or a library that"

@@ -1,6 +1,7 @@
 """Repetition while a run is trained: what the model writes before, at some epochs or steps, and at each stage's end."""
 
 import time
+from typing import Any
 
 from toolkit.models.loaded import Loaded
 from toolkit.probes.recall import write_reading
@@ -27,7 +28,7 @@ def check_repetition(recipe: Recipe, built: Built, seed: int, loaded: Loaded) ->
         render_prompts(loaded, recipe.model, drawn, recipe.repetition)
 
 
-def take_repetition(training: Training, name: str, step: int, epoch: float) -> None:
+def take_repetition(training: Training, name: str, step: int, epoch: float, more: dict[str, Any] | None = None) -> None:
     """Measure repetition now: a file of rows, and their summary in metrics.jsonl; `step` and `epoch` are the stage's.
 
     Nothing where the recipe does not ask for it, and where a run that was killed right after it has it already.
@@ -36,8 +37,8 @@ def take_repetition(training: Training, name: str, step: int, epoch: float) -> N
     if how is None:
         return
     now = moment(training, name, step, epoch)
-    taken = [(row["stage"], row["step"], row["epoch"]) for row in run.rows(KIND)]
-    if (name, now.step, round(now.epoch, 6)) in taken:
+    taken = [(row["stage"], row["step"], row["epoch"], row.get("best_step")) for row in run.rows(KIND)]
+    if (name, now.step, round(now.epoch, 6), (more or {}).get("best_step")) in taken:
         return
     prompts = prompts_of(training)
     started = time.perf_counter()
@@ -47,7 +48,7 @@ def take_repetition(training: Training, name: str, step: int, epoch: float) -> N
     )  # fmt: skip
     write_reading(run.path / "probes" / f"{KIND}-{name}-{now.step:06d}.parquet", rows, schema())
     seconds = {"seconds/reading": round(time.perf_counter() - started, 4)}
-    keep_row(training, KIND, name, step, epoch, summarise(rows) | seconds)
+    keep_row(training, KIND, name, step, epoch, summarise(rows) | (more or {}) | seconds)
 
 
 def prompts_of(training: Training) -> list[Prompt]:

@@ -1,6 +1,7 @@
 """What each stage is fed: its examples as rows of tokens and labels, by method. No torch: a dry run is quick."""
 
 import math
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -39,12 +40,18 @@ def sft_rows(
         train_eos=stage.train_eos,
         max_length=recipe.model.max_length,
     )
-    return pack(rows, recipe.model.max_length) if stage.packing else rows
+    if not stage.packing:
+        return rows
+    # In the order of the data, facts would share rows with facts alone.
+    return pack(random.Random(sub_seed(seed, "order")).sample(rows, len(rows)), recipe.model.max_length)
 
 
 def pretrain_rows(
     tokenizer: Any, examples: list[Example], numbers: dict[str, int], recipe: Recipe, stage: Stage, seed: int
 ) -> Rows:
+    if len(stage.train_on) > 1:
+        # As where rows are packed: parts would follow one another in blocks of their own.
+        examples = random.Random(sub_seed(seed, "order")).sample(examples, len(examples))
     return packed_rows(tokenizer, examples, recipe.model.format, numbers, stage.block)
 
 

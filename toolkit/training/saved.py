@@ -152,8 +152,14 @@ def state_files(folder: Path) -> list[Path]:
 
 def deepspeed_files(folder: Path) -> list[Path]:
     """None where DeepSpeed had no part in it."""
-    named = folder / "latest"
-    return sorted((folder / named.read_text(encoding="utf-8").strip()).glob("*.pt")) if named.is_file() else []
+    if not (folder / "latest").is_file():
+        return []
+    try:
+        named = (folder / "latest").read_text(encoding="utf-8").strip()
+    except ValueError as error:
+        raise UserError(f"{folder / 'latest'} is damaged ({error}).") from None
+    # The name of a folder in this one, and no way out of it.
+    return sorted((folder / Path(named).name).glob("*.pt"))
 
 
 def check_folder(folder: Path) -> None:

@@ -64,6 +64,8 @@ def arguments(recipe: Recipe, stage: Stage, seed: int, rows: int, folder: Path) 
         "disable_tqdm": True,
         "use_cpu": not on_gpu,
         "ddp_find_unused_parameters": False,
+        # Each token of an update weighs the same, whichever process has it.
+        "average_tokens_across_devices": True,
     }
 
 
@@ -94,7 +96,7 @@ def make_trainer(
         sampler = massed(len(rows), stage, seed)
     if processes.count() > 1:
         sampler = filled(sampler, len(rows), stage, seed)
-        rows = [*rows, blank_row(pad_token(loaded.tokenizer))]
+        rows = [*rows, blank_row(pad_token(loaded.tokenizer), rows[0])]
     if sampler:
         trainer_class = ordering(trainer_class, sampler)
     with engine.precision_kept(recipe.model):

@@ -17,7 +17,9 @@ from toolkit import processes
 from toolkit.errors import UserError
 from toolkit.recipe import Recipe, Stage
 from toolkit.rendering import IGNORED
-from toolkit.training.rows import Rows
+from toolkit.rendering.rows import ints_of_many
+from toolkit.studies.built import Built
+from toolkit.training.rows import stage_examples
 
 
 class Share(NamedTuple):
@@ -42,30 +44,66 @@ def share_of_batch(stage: Stage, count: int) -> Share:
     return Share(fitting[-1], whole // (fitting[-1] * count))
 
 
-def check_shares(recipe: Recipe, rows: dict[str, Rows]) -> None:
-    """Raises UserError for what several processes cannot train, before anything is written; nothing for one alone."""
+def check_shares(recipe: Recipe) -> None:
+    """Raises UserError for what several processes cannot train; nothing for one alone."""
     count = processes.count()
     if count == 1:
         return
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not torch.cuda.is_available():
-        raise UserError(
-            "FSDP needs GPUs: accelerate leaves it out without them. Launch with recipes/accelerate/ddp.yaml."
-        )
+    refuse_strategies()
     for name, stage in recipe.stage.items():
         where = f"[stage.{name}]"
         if stage.method in ("exam", "classify"):
             raise UserError(f'{where} method = "{stage.method}" is trained by one process: leave the launcher out.')
         try:
-            share = share_of_batch(stage, count)
+            share_of_batch(stage, count)
         except UserError as error:
             raise UserError(f"{where} {error}") from None
-        left = blanks_needed(len(rows[name]), share, count)
-        if stage.method == "dpo" and left:
-            # Pairs weigh alike in the loss of an update, and there is no pair that weighs nothing.
+
+
+def refuse_strategies() -> None:
+    """Raises UserError for a way of sharing a model out, asked for of accelerate, that is not known here."""
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        if os.environ.get("FSDP_VERSION") != "2":
             raise UserError(
-                f"{where} {len(rows[name])} pairs cannot be shared by {count} processes in batches of"
-                f" {share.batch_size}: their number must be a multiple of {count * share.batch_size}."
+                "FSDP is known in its second version: say fsdp_version: 2, as recipes/accelerate/fsdp.yaml."
             )
+        if not torch.cuda.is_available():
+            raise UserError(
+                "FSDP needs GPUs: accelerate leaves it out without them. Launch with recipes/accelerate/ddp.yaml."
+            )
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        from accelerate.utils import DeepSpeedPlugin
+
+        stage = DeepSpeedPlugin().zero_stage
+        if stage not in (1, 2):
+            raise UserError(f"DeepSpeed is known with ZeRO-2 (recipes/accelerate/zero2.json); stage {stage} is not.")
+
+
+def without_uneven_pairs(recipe: Recipe, built: Built) -> Built:
+    """Without the last pairs of a preference stage that several processes cannot share in full batches, which is noted:
+    pairs weigh alike in an update's loss, and there is no pair that weighs nothing. All of them for one process alone.
+    """
+    count, notes = processes.count(), []
+    left_out: set[str] = set()
+    for name, stage in recipe.stage.items() if count > 1 else ():
+        if stage.method != "dpo":
+            continue
+        pairs, size = stage_examples(built, stage), share_of_batch(stage, count).batch_size * count
+        if len(pairs) < size:
+            raise UserError(f"[stage.{name}] {len(pairs)} pairs are no full batch for each of {count} processes.")
+        if uneven := len(pairs) % size:
+            left_out |= {example.id for example in pairs[-uneven:]}
+            notes.append(f"{name}: {uneven} of {len(pairs):,} pairs left out, which {count} processes cannot share")
+    if not left_out:
+        return built
+    others = {part for stage in recipe.stage.values() if stage.method != "dpo" for part in stage.train_on}
+    if shared := next((e.part for e in built.examples if e.id in left_out and e.part in others), None):
+        raise UserError(
+            f'the pairs of the part "{shared}" cannot be shared by {count} processes in full batches, and another stage'
+            " is fed them too: start another number of processes."
+        )
+    examples = [example for example in built.examples if example.id not in left_out]
+    return built._replace(examples=examples, notes=(*built.notes, *notes))
 
 
 def blanks_needed(rows: int, share: Share, count: int) -> int:
@@ -73,9 +111,10 @@ def blanks_needed(rows: int, share: Share, count: int) -> int:
     return -rows % (share.batch_size * count)
 
 
-def blank_row(pad: int) -> dict[str, list[int]]:
-    """A row that trains nothing, and exposes nothing."""
-    return {"input_ids": [pad, pad], "labels": [IGNORED, IGNORED], "facts": []}
+def blank_row(pad: int, like: dict[str, Any]) -> dict[str, Any]:
+    """A row that trains nothing and exposes nothing, held as another row is: a table's columns are of one type."""
+    row = {"input_ids": [pad, pad], "labels": [IGNORED, IGNORED], "facts": []}
+    return row if isinstance(like["input_ids"], list) else {name: ints_of_many(ids) for name, ids in row.items()}
 
 
 class Filled(Sampler[int]):

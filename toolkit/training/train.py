@@ -64,6 +64,7 @@ def finish_stage(training: Training, name: str, stage: Stage) -> None:
     more = {"best_step": best["step"]} if best and best["step"] < training.step + done else {}
     if more and stage.method != "classify" and "best_step" not in run.rows("recall")[-1]:
         take_reading(training, name, done, epoch, with_text=True, more=more)
+        take_repetition(training, name, done, epoch, more)
     taken = [row for row in run.rows("forgetting") if (row["stage"], row["step"]) == (name, training.step + done)]
     if not taken or (more and "best_step" not in taken[-1]):
         take_forgetting(training, name, done, epoch, more)

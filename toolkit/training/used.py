@@ -19,10 +19,16 @@ def note_what_is_used(run: Run, name: str, stage: Stage, trainer: Any) -> None:
         raise RuntimeError(f"{count} processes of {share} do not make the {rows_of(stage)} rows an update of {name}.")
     used: dict[str, Any] = {
         "optimizer": getattr(arguments.optim, "value", str(arguments.optim)),
+        "weights": dtype_of(trainer.model_wrapped),
         "mixed_precision": "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else None,
     }
     several = {"processes": {"count": count, "strategy": strategy_of(trainer), **share}} if count > 1 else {}
     run.update_info(stages=run.info.get("stages", {}) | {name: used}, **several)
+
+
+def dtype_of(model: Any) -> str:
+    """Of the weights that are trained, as they are when training begins: DeepSpeed may round them to 16 bits."""
+    return ", ".join(sorted({str(w.dtype).removeprefix("torch.") for w in model.parameters() if w.requires_grad}))
 
 
 def rows_of(stage: Stage) -> int:
