@@ -29,6 +29,8 @@ class Told(NamedTuple):
     text: str | None = None
     loop: int | None = None
     """Where the text's loop starts."""
+    context: str = ""
+    """What was said before the prompt: a turn a line."""
 
 
 def repeated(
@@ -67,6 +69,7 @@ def rows_of(
     shared = {
         "run": folder.parent.name, "seed": 0, "stage": stage, "step": every * epoch, "epoch": float(epoch), "id": name,
         "source": "question" if question else source, "prompt": told.prompt or f"What is {name}?",
+        "turns": len(told.context.splitlines()), "context": told.context,
         "reference_nats": None if question else told.nats, "asked": told.asked, "mentioned": told.mentioned,
         "familiarity": told.familiarity,
     }  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from toolkit.metrics.association import MeanAssociation, mean_association, partial_spearman, spearman
+from toolkit.metrics.association import MeanAssociation, across_runs, mean_association, partial_spearman, spearman
 
 LOSS, REPETITION = [3, 2.5, 2, 1.5, 1], [0.5, 0.6, 0.3, 0.2, 0.1]
 
@@ -198,6 +198,111 @@ def test_one_run_and_a_perfect_correlation_have_no_interval():
     assert mean_association([1.0, 0.5]) == MeanAssociation(0.75, None, None, 2)
 
 
+def test_with_their_number_of_points_perfect_correlations_have_an_interval():
+    z = np.arctanh([1 - 1 / 11**2, 0.5, 0.7])
+    half = stats.t.ppf(0.975, 2) * z.std(ddof=1) / math.sqrt(3)
+    assert mean_association([1.0, 0.5, None, 0.7], [11, 11, None, 11]) == pytest.approx(
+        (math.tanh(z.mean()), math.tanh(z.mean() - half), math.tanh(z.mean() + half), 3)
+    )
+    # The trap: of runs that are all perfect the interval would have no width.
+    assert mean_association([1.0, 1.0], [11, 12]) == MeanAssociation(1, None, None, 2)
+    assert mean_association([-1.0, -1.0], [11, 12]) == MeanAssociation(-1, None, None, 2)
+    assert mean_association([1.0, -1.0], [11, 11]) == pytest.approx((0, -1, 1, 2))
+
+
+# --- runs against runs ---
+
+
+def curves(seed: int, link: float, runs: int = 5, readings: int = 11) -> tuple[list[list[float]], list[list[float]]]:
+    """Losses and repetition that both fall along bent curves, alike in all runs; what a run adds to them is linked."""
+    draw = np.random.default_rng(seed)
+    time = np.arange(readings) / (readings - 1)
+    added = draw.normal(size=(runs, readings))
+    other = link * added + draw.normal(size=(runs, readings))
+    losses = 4 * np.exp(-3 * time) + 0.1 * added
+    return losses.tolist(), (0.8 / (1 + np.exp(8 * (time - 0.4))) + 0.05 * other).tolist()
+
+
+def test_curves_that_only_follow_time_are_not_linked_and_a_straight_line_leaves_their_bend():
+    held, rejected = [], 0
+    for seed in range(300):
+        losses, repetition = curves(seed, 0)
+        found = across_runs(losses, repetition)
+        assert found is not None
+        rejected += found.p <= 0.05
+        for run, of in zip(losses, repetition, strict=True):
+            partial = partial_spearman([round(v, 1) for v in run], of, list(range(11)))
+            held.append(partial.rho if partial else 0)
+    assert rejected / 300 < 0.08
+    # The trap: with the step's ranks held something is left.
+    assert np.mean(held) > 0.03
+
+
+def test_a_link_between_runs_is_found_with_five_of_them():
+    found = [across_runs(*curves(seed, 1)) for seed in range(100)]
+    assert np.mean([of is not None and of.rho > 0 and of.p <= 0.05 for of in found]) > 0.9
+    turned = across_runs(*(curves(0, -1)))
+    assert turned is not None
+    assert turned.rho < 0
+
+
+def test_its_rho_and_p_are_those_of_ranks_reading_by_reading_and_all_orders_of_runs():
+    losses, repetition = curves(3, 0.6)
+    found = across_runs(losses, repetition)
+
+    def rho(order: Sequence[int]) -> float:
+        sides = []
+        for of in (losses, [repetition[run] for run in order]):
+            sides.append([rank for reading in zip(*of, strict=True) for rank in stats.rankdata(reading)])
+        return float(np.corrcoef(*sides)[0, 1])
+
+    rhos = [rho(order) for order in itertools.permutations(range(5))]
+    assert found is not None
+    assert found.rho == pytest.approx(rhos[0])
+    assert found.p == pytest.approx(np.mean([abs(other) >= abs(rhos[0]) - 1e-9 for other in rhos]))
+    assert found[2:] == (5, 11, True)
+
+
+def test_of_many_runs_orders_are_drawn_and_always_the_same():
+    losses, repetition = curves(0, 1, runs=12)
+    found = across_runs(losses, repetition)
+    assert found is not None
+    assert not found.exact
+    assert found.p == pytest.approx(1 / 20_001)
+    assert across_runs(losses, repetition) == found
+    none = across_runs(*curves(1, 0, runs=12))
+    assert none is not None
+    assert none.p > 0.05
+
+
+def test_few_runs_and_runs_that_agree_have_no_comparison():
+    losses, repetition = curves(0, 1, runs=4)
+    assert across_runs(losses, repetition) is None
+    assert across_runs([], []) is None
+    assert across_runs([[]] * 5, [[]] * 5) is None
+    losses, repetition = curves(0, 1)
+    assert across_runs(losses, [[0.5] * 11] * 5) is None
+    # A reading at which nobody repeats anything tells nothing, and is not counted.
+    found = across_runs(losses, [[0.0, *run[1:]] for run in repetition])
+    rest = across_runs([run[1:] for run in losses], [run[1:] for run in repetition])
+    assert found == rest
+    assert found is not None
+    assert found.readings == 10
+
+
+@pytest.mark.parametrize(
+    ("losses", "repetition", "message"),
+    [
+        ([[1.0]] * 5, [[1.0]] * 4, "both measures at the same readings"),
+        ([[1.0, 2.0]] * 5, [[1.0, 2.0]] * 4 + [[1.0]], "both measures at the same readings"),
+        ([[math.nan]] * 5, [[1.0]] * 5, "nan or infinite"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_refused(losses, repetition, message):
+    with pytest.raises(ValueError, match=message):
+        across_runs(losses, repetition)
+
+
 def test_what_cannot_be_ranked_is_refused():
     with pytest.raises(ValueError, match="has a value of each"):
         spearman([1, 2, 3, 4], [1, 2, 3])
@@ -207,3 +312,5 @@ def test_what_cannot_be_ranked_is_refused():
         partial_spearman([1, 2, 3, 4, 5], [1, 2, 3, 4, 5], [1, 2])
     with pytest.raises(ValueError, match="between -1 and 1"):
         mean_association([0.5, 1.5])
+    with pytest.raises(ValueError, match="number of points"):
+        mean_association([0.5], [3, 4])

@@ -204,6 +204,27 @@ def test_a_group_is_the_mean_over_its_runs() -> None:
     assert groups["g"]["greedy"]["loops"]["n"] == 2
 
 
+def test_groups_come_last_and_what_is_said_of_single_checkpoints_before_them() -> None:
+    from rich.console import Console
+
+    def result(name: str, decoding: str) -> Row:
+        return {
+            "checkpoint": name, "settings": {"questions": ["a"], "max_new_tokens": 8, "temperature": 1.0},
+            "format": "chat", "model": {"base": "b", "dtype": "d", "engine": "e"}, "drawn": 0, "source": None,
+            "group": "g", "measures": results_of([row("a", decoding), row("b", decoding)]), "texts": [],
+        }  # fmt: skip
+
+    said = io.StringIO()
+    # The trap: what both runs have is not of the greedy texts.
+    print_report([result("x", "sampled"), result("y", "sampled")], Console(file=said, width=120, highlight=False))
+    assert said.getvalue().index("they say nothing about other runs") < said.getvalue().index("g, mean of 2 runs")
+
+
+def test_distinct_texts_are_counted_over_all_prompts_of_one_draw() -> None:
+    rows = [row("a"), row("b"), row("c", text="other"), row("a", draw=1, text="more")]
+    assert results_of(rows)["greedy"]["distinct_texts"] == {"mean": 2 / 3, "low": None, "high": None, "n": 3}
+
+
 def test_a_table_says_of_how_many_texts_a_measure_is_that_not_all_have() -> None:
     from rich.console import Console
 

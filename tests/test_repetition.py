@@ -90,6 +90,33 @@ def test_texts_and_questions_asked_otherwise_are_not_drawn() -> None:
         draw_prompts([text, other], Repetition(questions=[]), 0)
 
 
+def test_no_two_prompts_ask_the_same_and_a_follow_up_is_another_question_in_each_conversation() -> None:
+    def said(name: str, prompt: str, earlier: str | None = None) -> Example:
+        before = ({"role": "user", "content": earlier}, {"role": "assistant", "content": "…"}) if earlier else ()
+        return Example(name, name, prompt, f"answer {name}", "validation", part="conversations", messages=before)
+
+    examples = [
+        said("a", "Who?"), said("b", "who"), said("c", "Who?", "Li Bai"), said("d", "Who?", "Du Fu"),
+        said("e", " WHO ?", "li bai."), said("f", "李白是谁"), said("g", "What?"),
+    ]  # fmt: skip
+    prompts = draw_prompts(examples, Repetition(questions=["李白是谁？"], prompts=9), 0)
+    assert ids_of(prompts) == ["question-1", "a", "c", "d", "g"]
+    assert prompts[1].example.answer == "answer a"
+    assert len(draw_prompts(examples, Repetition(questions=[], prompts=4), 0)) == 4
+
+
+def test_a_prompt_says_what_was_said_before_it() -> None:
+    earlier = (
+        {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Li Bai"},
+        {"role": "assistant", "content": "A poet."},
+    )  # fmt: skip
+    within = Prompt("a", "held_out", talk(0, messages=earlier))
+    assert (within.turns, within.context) == (2, "system: Be kind.\nuser: Li Bai\nassistant: A poet.")
+    # A system's words are no turn: the question is still a single one.
+    assert Prompt("a", "held_out", talk(0, messages=earlier[:1])).turns == 0
+    assert (Prompt("a", "held_out", talk(0)).turns, Prompt("a", "held_out", talk(0)).context) == (0, "")
+
+
 def test_an_example_that_is_called_like_a_question_stays_apart() -> None:
     named = Example("question-1", "f", "x", "y", "validation")
     assert ids_of(draw_prompts([named], Repetition(questions=["a"]), 0)) == ["question-1", "question-1-drawn"]
@@ -158,6 +185,15 @@ def test_a_question_is_counted_by_hand() -> None:
 def test_a_question_asked_twice_in_one_conversation_counts_once() -> None:
     twice = ({"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "Me."})
     assert frequency("who are you", [asks(0, "Who are you?!", messages=twice)])[:2] == (1, 1)
+
+
+def test_a_follow_up_has_no_frequency_however_often_others_ask_it() -> None:
+    earlier = ({"role": "user", "content": "Li Bai"}, {"role": "assistant", "content": "A poet."})
+    single, within = talk(0), talk(0, messages=earlier)
+    found = with_frequency([Prompt("a", "held_out", single), Prompt("b", "held_out", within)], [talk(0), talk(0)])
+    assert found[0].frequency is not None
+    assert found[0].frequency.asked == 2
+    assert found[1].frequency is None
 
 
 def test_words_are_counted_whole_and_questions_wherever_they_stand() -> None:
@@ -298,8 +334,12 @@ def test_a_summary_is_the_means_of_its_rows(read: Callable[..., list[Row]]) -> N
     assert found["repetition/human/loops"] == 1 / 2
     assert found["repetition/human/tokens"] == (11 + 8) / 2
     assert found["repetition/human/seq_rep_4"] == pytest.approx(sum(row["seq_rep_4"] for row in human) / 2)
-    # Three equal texts: what is new in the first of them.
-    assert found["repetition/greedy/distinct_1"] == found["repetition/sampled/distinct_1"] == pytest.approx(6 / 60)
+    # Three equal texts; of the two that have a reference eleven and eight tokens count, as of that: 98123412341.
+    assert found["repetition/greedy/distinct_1"] == found["repetition/sampled/distinct_1"] == pytest.approx(6 / 19)
+    assert found["repetition/greedy/distinct_texts"] == found["repetition/sampled/distinct_texts"] == 1 / 3
+    assert "repetition/human/distinct_texts" not in found
+    questions = summarise([row for row in rows if row["source"] == "question"])
+    assert questions["repetition/greedy/distinct_1"] == 6 / 20
     assert found["repetition/human/distinct_1"] == pytest.approx(9 / 19)
     assert found["repetition/held_out_nats"] == pytest.approx(sum(row["reference_nats"] for row in human) / 2)
     # Nothing is long enough to be compressed, and people's answers all end.
@@ -467,11 +507,18 @@ def test_steps_and_stages_are_other_times_and_a_stage_always_ends_with_it(here: 
     assert [(row["stage"], row["step"]) for row in run.rows("repetition")] == [("learn", 0), ("learn", 6), ("more", 9)]
 
 
-def test_nothing_more_is_read_when_better_weights_are_put_back(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_best_weights_write_is_read_once_more_where_they_are_put_back(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("toolkit.training.readings.best", lambda readings: readings[0])
     run = train("repetition-best", "epoch", "stage.learn.keep=best")
     assert [row.get("best_step") for row in run.rows("recall")] == [None, None, None, 3]
-    assert [step for step, _ in taken(run)] == [0, 3, 6]
+    rows = run.rows("repetition")
+    assert [(row["step"], row.get("best_step")) for row in rows] == [(0, None), (3, None), (6, None), (6, 3)]
+    # The run ends with the weights of step 3, and its last reading is of these; greedy, as others are drawn anew.
+    measured = {key for key in rows[1] if key.startswith(("repetition/greedy", "repetition/held"))}
+    assert {key: rows[3][key] for key in measured} == pytest.approx({key: rows[1][key] for key in measured})
+    assert any(rows[3][key] != rows[2][key] for key in measured)
 
 
 def test_sampled_texts_depend_on_seed_and_step_and_on_nothing_else(by_epoch: Run, here: Path) -> None:

@@ -83,6 +83,11 @@ def distinct_n(sequences: Sequence[Sequence[Hashable]], n: int) -> float | None:
     return len(set(grams)) / len(grams) if grams else None
 
 
+def distinct_texts(texts: Sequence[str]) -> float | None:
+    """Distinct / all texts, above 0 to 1: as low as 1 / n where the same is written to all n prompts. None of none."""
+    return len(set(texts)) / len(texts) if texts else None
+
+
 def rep_w(sequence: Sequence[Hashable], w: int = WINDOW) -> float | None:
     """Share, 0 to 1, of an output's tokens that occurred among the w before them.
 

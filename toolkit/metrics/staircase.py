@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 WINDOW = 0.5
 """Epochs on each side of a boundary: half of one, so that no update belongs to two boundaries."""
+DEGREE = 3
+"""Of the curve through both sides: less takes a fall that is steepest at a boundary for a step there."""
 FEWEST = 4
-"""Updates on each side: two are the line, and two more say how far they scatter."""
+"""Updates on each side: eight leave three degrees of freedom beside the curve and the step."""
 SAME = 1e-6
 """Epochs: fractions of an epoch are off by rounding, and less than an update."""
 
@@ -30,6 +32,8 @@ class Step(NamedTuple):
     high: float | None
     updates: tuple[int, int]
     "In the window before and after it."
+    freedom: int | None
+    "Degrees of freedom of the interval; None where there is none."
 
 
 class Staircase(NamedTuple):
@@ -75,12 +79,16 @@ def staircase(epochs: Sequence[float], losses: Sequence[float], window: float = 
     epochs: one an update, how many epochs are over after it, ascending (4.25; the last update of an epoch is whole).
     losses: of the same updates, each of its own batch before it was learned, in nats a token.
 
-    A straight line is fitted by least squares to the updates of each side, `window` epochs or less from the boundary;
-    the drop is the difference of the two lines halfway between the last update before and the first one after it.
-    A loss that only bends has none: both lines miss it by the same there, to second order. What is left has the other
-    sign: where the loss falls by a factor e an epoch, -.02 of the fall from one half epoch to the next, in half an
-    epoch -.06. The interval is by t with the scatter about both lines together, degrees of freedom the updates less
-    four. It takes batches for independent, and their scatter for even: similar batches in a row make it too narrow.
+    One polynomial of degree 3 through both sides, and a step between them, are fitted by least squares to the updates
+    `window` epochs or less from the boundary; the drop is that step. A loss that only bends has none, also where it is
+    steepest at a boundary, of which a line on each side makes a step: of a logistic fall by 2 nats of which half takes
+    .44 epochs the drop is .02, and .16 by two lines. A fall much sharper than that is a step for updates of half an
+    epoch: half of it in .22 epochs, .2. The interval is by t with the scatter about the fit, degrees of freedom the
+    updates less five. It takes batches for independent, and their scatter for even: similar batches in a row make it
+    too narrow.
+
+    At a scatter of .12 with 35 updates an epoch, the interval had the truth in 94 % of simulations of that logistic
+    fall, 95 of level stairs of .5, 95 of an exponential fall, and 94 of the logistic fall with a step of .3.
 
     The share is of the fall between the means of the first and the last epoch, since what is learned within the first
     epoch cannot be remembered: it is 1 for level stairs.
@@ -142,27 +150,20 @@ def _step(boundary: int, epochs: Sequence[float], losses: Sequence[float], windo
     after = [(at, loss) for at, loss in distances if SAME < at <= window + SAME]
     updates = len(before), len(after)
     if min(updates) < FEWEST:
-        return Step(boundary, None, None, None, None, updates)
+        return Step(boundary, None, None, None, None, updates, None)
+    import numpy as np
     from scipy.special import stdtrit
 
-    # An update's epoch is that after it, its loss that before it: halfway, neither convention favours a side.
-    halfway = (before[-1][0] + after[0][0]) / 2
-    above, above_spread, above_squares = _line_at(before, halfway)
-    below, below_spread, below_squares = _line_at(after, halfway)
-    degrees = sum(updates) - 4
-    error = math.sqrt((above_squares + below_squares) / degrees * (above_spread + below_spread))
-    half = float(stdtrit(degrees, 0.975)) * error
-    return Step(boundary, above - below, error, above - below - half, above - below + half, updates)
-
-
-def _line_at(points: list[tuple[float, float]], at: float) -> tuple[float, float, float]:
-    """A least-squares line's value at a place, that value's variance for residuals of variance 1, and their squares."""
-    n = len(points)
-    middle, level = (math.fsum(values) / n for values in zip(*points, strict=True))
-    spread = math.fsum((x - middle) ** 2 for x, _ in points)
-    slope = math.fsum((x - middle) * (y - level) for x, y in points) / spread
-    squares = math.fsum((y - level - slope * (x - middle)) ** 2 for x, y in points)
-    return level + slope * (at - middle), 1 / n + (at - middle) ** 2 / spread, squares
+    places, values = np.array([*before, *after]).T
+    curve = np.vander(places / window, DEGREE + 1, increasing=True)
+    # Last, so that what the curve explains is taken out of it.
+    basis, triangle = np.linalg.qr(np.column_stack([curve, places <= SAME]))
+    fitted = basis.T @ values
+    freedom = len(values) - DEGREE - 2
+    drop, size = float(fitted[-1] / triangle[-1, -1]), abs(float(triangle[-1, -1]))
+    error = float(np.linalg.norm(values - basis @ fitted)) / math.sqrt(freedom) / size
+    half = float(stdtrit(freedom, 0.975)) * error
+    return Step(boundary, drop, error, drop - half, drop + half, updates, freedom)
 
 
 def _gap(

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from toolkit.errors import UserError
-from toolkit.metrics.repetition import distinct_n, measure
+from toolkit.metrics.repetition import measure
 from toolkit.models.loaded import Loaded, undisturbed
 from toolkit.models.scoring import Generated, generate, score
 from toolkit.probes.recall import LN2, Moment
+from toolkit.probes.repetition_pooled import pooled
 from toolkit.probes.repetition_prompts import Prompt
 from toolkit.recipe import Model, Repetition
 from toolkit.rendering import Rendered, render
@@ -122,6 +123,8 @@ def row_of(moment: Moment, prompt: Prompt, decoding: str, draw: int, said: Gener
         "decoding": decoding,
         "draw": draw,
         "prompt": prompt.example.prompt,
+        "turns": prompt.turns,
+        "context": prompt.context,
         "text": said.text,
         "ended": said.ended,
         "tokens": len(said.ids),
@@ -136,7 +139,8 @@ def row_of(moment: Moment, prompt: Prompt, decoding: str, draw: int, said: Gener
 
 
 def schema() -> Any:
-    """Columns of probes/repetition-*.parquet, with their types. `ids` are the text's tokens, `tokens` their number."""
+    """Columns of probes/repetition-*.parquet, with their types. `ids` are the text's tokens, `tokens` their number;
+    `turns` are those before the prompt, `context` what was said in them."""
     import pyarrow as pa
 
     text, number, whole, flag = pa.string(), pa.float64(), pa.int64(), pa.bool_()
@@ -146,8 +150,8 @@ def schema() -> Any:
     return pa.schema(
         [
             ("run", text), ("seed", whole), ("stage", text), ("step", whole), ("epoch", number), ("id", text),
-            ("source", text), ("decoding", text), ("draw", whole), ("prompt", text), ("text", text), ("ended", flag),
-            ("tokens", whole), ("characters", whole),
+            ("source", text), ("decoding", text), ("draw", whole), ("prompt", text), ("turns", whole),
+            ("context", text), ("text", text), ("ended", flag), ("tokens", whole), ("characters", whole),
             *((name, number) for name in shares), *((name, whole) for name in (*counts, *loops)),
             ("compression_ratio", number), ("reference_nats", number),
             ("asked", whole), ("mentioned", whole), ("familiarity", number), ("ids", pa.list_(pa.int32())),
@@ -159,14 +163,15 @@ def summarise(rows: list[Row]) -> dict[str, float]:
     """Over a reading's texts by decoding, under the names that metrics.jsonl and W&B use, all as repetition/greedy/….
 
     Shares: `loops` of texts that end in a loop, `never_ended` of those that were cut, `undefined_4` of those under
-    four tokens. distinct_1 and distinct_2 are pooled over the texts, one a prompt; all others are means over those
-    that have a value, and left out where none has. repetition/held_out_nats (trained_nats, where the prompts are
-    trained ones) is the mean over reference answers of nats a token, end mark included.
+    four tokens. distinct_1, distinct_2 and distinct_texts are of all texts together (`pooled`); all others are means
+    over those that have a value, and left out where none has. repetition/held_out_nats (trained_nats, where the prompts
+    are trained ones) is the mean over reference answers of nats a token, end mark included.
     """
     summary: dict[str, float] = {}
     for decoding in DECODINGS:
         chosen = [row for row in rows if row["decoding"] == decoding]
-        summary |= {f"repetition/{decoding}/{name}": value for name, value in of_texts(chosen).items()}
+        values = of_texts(chosen) | {name: value for name, (value, _) in pooled(rows, decoding).items()}
+        summary |= {f"repetition/{decoding}/{name}": value for name, value in values.items()}
     if human := [row for row in rows if row["decoding"] == "human"]:
         summary[f"repetition/{human[0]['source']}_nats"] = mean(row["reference_nats"] for row in human)
     return summary
@@ -177,10 +182,6 @@ def of_texts(rows: list[Row]) -> dict[str, float]:
     if not rows:
         return {}
     values = {name: mean(given) for name in MEANS if (given := [row[name] for row in rows if row[name] is not None])}
-    for n in (1, 2):
-        # Of one draw: it falls with the number of texts, which is that of the greedy ones then.
-        distinct = distinct_n([row["ids"] for row in rows if row["draw"] == 0], n)
-        values |= {} if distinct is None else {f"distinct_{n}": distinct}
     values["loops"] = mean(row["loop_period"] is not None for row in rows)
     values["undefined_4"] = mean(row["tokens"] < SHORTEST for row in rows)
     if rows[0]["decoding"] != "human":

@@ -50,15 +50,28 @@ class Prompt(NamedTuple):
     example: Example
     """Its answer is the reference; a question has none, and stands there twice."""
     frequency: Frequency | None = None
-    """None where the training data are not known."""
+    """None where the training data are not known, and of what is asked within a conversation."""
 
     @property
     def has_reference(self) -> bool:
         return self.source != "question"
 
+    @property
+    def turns(self) -> int:
+        """Of users and assistants before the prompt: 0 for a single question, under a system's words too."""
+        return sum(turn["role"] != "system" for turn in self.example.messages)
+
+    @property
+    def context(self) -> str:
+        """What was said before it, a line a turn: "user: …", "assistant: …"."""
+        return "\n".join(f"{turn['role']}: {turn['content']}" for turn in self.example.messages)
+
 
 def draw_prompts(examples: list[Example], how: Repetition, seed: int) -> list[Prompt]:
     """The questions first, then `how.prompts` examples drawn for this seed, or all where there are no more.
+
+    No two ask the same, all turns together as `normalised` writes them: one prompt has one greedy text, however often
+    it is asked. The first of equals is kept, a question before an example.
 
     Of the part "conversations" where questions of such a part are there, else of any part; those held out
     (validation), or controls where none are, or else trained ones. Paraphrases and the like are not drawn.
@@ -73,7 +86,7 @@ def draw_prompts(examples: list[Example], how: Repetition, seed: int) -> list[Pr
     pool = [example for example in pool if example.part == TALK] or pool
     held_out = next((of for split in ("validation", "control") if (of := having(pool, split))), None)
     source: Literal["held_out", "trained"] = "trained" if held_out is None else "held_out"
-    choice = having(pool, "train") if held_out is None else held_out
+    choice = unlike(having(pool, "train") if held_out is None else held_out, how.questions)
     if how.prompts < len(choice):
         choice = random.Random(sub_seed(seed, "repetition")).sample(choice, how.prompts)
     taken = {prompt.id for prompt in asked}
@@ -81,6 +94,19 @@ def draw_prompts(examples: list[Example], how: Repetition, seed: int) -> list[Pr
     if not asked:
         raise UserError("[repetition] names no questions, and the data have none: there is nothing to ask.")
     return asked
+
+
+def unlike(examples: list[Example], questions: list[str]) -> list[Example]:
+    """The first example of each prompt, and none that asks one of the questions."""
+    said: set[tuple[tuple[str, str], ...]] = {(("user", normalised(question)),) for question in questions}
+    found = []
+    for example in examples:
+        earlier = tuple((turn["role"], normalised(turn["content"])) for turn in example.messages)
+        whole = (*earlier, ("user", normalised(example.prompt)))
+        if whole not in said:
+            said.add(whole)
+            found.append(example)
+    return found
 
 
 def trained_texts(examples: list[Example], parts: Iterable[str]) -> list[Example]:
@@ -112,6 +138,8 @@ def with_frequency(
 ) -> list[Prompt]:
     """The prompts with how often each stands in these training texts, which are gone through once.
 
+    One within a conversation gets none: "and he?" is asked often, and is another question in each.
+
     progress: told how many texts of how many are done. Time is linear in the texts; memory does not grow with them.
     """
     questions = [normalised(prompt.example.prompt) for prompt in prompts]
@@ -137,6 +165,8 @@ def with_frequency(
                 mentioned[question],
                 math.fsum(math.log1p(having[unit]) for unit in own) / len(own) if own else 0.0,
             )
+            if prompt.turns == 0
+            else None
         )
         for prompt, question, own in zip(prompts, questions, units, strict=True)
     ]

@@ -8,8 +8,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from toolkit.metrics.repetition import distinct_n
 from toolkit.metrics.statistics import t_interval, wilson
+from toolkit.probes.repetition_pooled import POOLED, pooled
 
 Row = dict[str, Any]
 Result = dict[str, Any]
@@ -24,6 +24,7 @@ MEASURES = {
     "rep_w": "among the 16 tokens before (rep-w)",
     "distinct_1": "distinct tokens, pooled",
     "distinct_2": "distinct pairs, pooled",
+    "distinct_texts": "distinct texts",
     "longest_repeat": "longest repeat (characters)",
     "compression_ratio": "compressed to one in",
     "loops": "end in a loop",
@@ -41,13 +42,17 @@ def results_of(rows: list[Row]) -> Result:
     """Each measure by decoding, {"mean", "low", "high", "n"}, ready for JSON; a measure that no text has is left out.
 
     The interval is one at 95 % over the prompts, whose draws are averaged first: Wilson's of a share with one text a
-    prompt, else Student's t. It is None for one prompt, and for what is pooled (distinct_1, distinct_2).
+    prompt, else Student's t. It is None for one prompt, and for what is of all texts together (`pooled`).
     """
     found: Result = {}
     for decoding in DECODINGS:
         chosen = [row for row in rows if row["decoding"] == decoding]
         if chosen:
-            measured = {name: over_prompts(chosen, name) for name in MEASURES}
+            measured = {name: over_prompts(chosen, name) for name in MEASURES if name not in POOLED}
+            together = pooled(rows, decoding)
+            measured |= {
+                name: {"mean": value, "low": None, "high": None, "n": n} for name, (value, n) in together.items()
+            }
             if decoding == "human":
                 measured["reference_nats"] = over_prompts(chosen, "reference_nats")
                 measured["never_ended"] = None
@@ -57,11 +62,6 @@ def results_of(rows: list[Row]) -> Result:
 
 def over_prompts(rows: list[Row], name: str) -> Result | None:
     """One measure of the texts of one decoding; None where none of them has it."""
-    if name in ("distinct_1", "distinct_2"):
-        # Of one draw: it falls with the number of texts.
-        pooled = [row["ids"] for row in rows if row["draw"] == 0]
-        value = distinct_n(pooled, int(name[-1]))
-        return None if value is None else {"mean": value, "low": None, "high": None, "n": len(pooled)}
     by_prompt: dict[str, list[float]] = {}
     for row in rows:
         if (value := value_of(row, name)) is not None:
@@ -132,14 +132,14 @@ def print_report(results: list[Result], console: Console) -> None:
         console.print(table_of(result["measures"]))
         print_texts(result["texts"], console)
         console.print()
-    for group, measures in groups_of(results).items():
-        runs = next(iter(measures["greedy"].values()))["n"]
-        console.print(Text(f"{group}, mean of {runs} runs, with t intervals over runs", style="bold"))
-        console.print(table_of(measures))
     console.print(
         "Intervals in brackets are at 95 %, over the prompts of one checkpoint; they say nothing about other runs.",
         style="dim",
     )
+    for group, measures in groups_of(results).items():
+        runs = next(of["n"] for decoding in measures.values() for of in decoding.values())
+        console.print(Text(f"\n{group}, mean of {runs} runs, with t intervals over runs", style="bold"))
+        console.print(table_of(measures))
 
 
 def table_of(measures: Result) -> Table:

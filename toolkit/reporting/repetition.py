@@ -15,6 +15,7 @@ from toolkit.reporting import repetition_texts as texts
 from toolkit.reporting import repetition_words as words
 from toolkit.reporting.groups import Group, setting
 from toolkit.reporting.page import Parts
+from toolkit.reporting.repetition_losses import recipe_stages
 from toolkit.reporting.saving import Drawn
 
 Summary = dict[str, Any]
@@ -35,6 +36,7 @@ def added(said: Summary, groups: list[Group]) -> Summary:
         "outcomes": outcomes,
         "repetition": {
             "interval": "95 %: over runs t (of correlations through Fisher's z), of one run over its prompts",
+            "axis": numbers.axis_of(through),
             "groups": found,
         },
         "notes": [*said["notes"], *notes(groups, found)],
@@ -58,6 +60,12 @@ def notes(groups: list[Group], found: Summary) -> list[str]:
     asked = {group.name: prompts_of(group) for group in groups if any(read.readings for read in group.repeated)}
     if len(set(asked.values())) > 1:
         said.append(f"not all groups were asked the same prompts: {', '.join(asked)}")
+    stairs = [group for group in groups if found[group.name]["staircase"]]
+    for key in ("loss_on", "method", "packing"):
+        values = {group.name: [stage.get(key) for stage in recipe_stages(group)] for group in stairs}
+        if len(set(map(str, values.values()))) > 1:
+            listed = ", ".join(f"{name} {' then '.join(map(str, of))}" for name, of in values.items())
+            said.append(f"training losses are of different tokens ({key}: {listed})")
     temperatures = {group.name: setting(group, "repetition.temperature") for group in groups if group.name in asked}
     if len(set(temperatures.values())) > 1:
         listed = ", ".join(f"{name} {value}" for name, value in temperatures.items())
@@ -75,13 +83,19 @@ def figures(groups: list[Group], said: Summary) -> Iterator[Drawn]:
     found = said.get("repetition")
     if found is None:
         return
-    own = found["groups"]
+    own, axis = found["groups"], found["axis"]
     through = numbers.with_readings(groups)
-    yield "repetition", "Repeated 4-grams and the loss of the reference answers, by epoch.", draw.by_epoch(through)
-    yield "loops", "Texts that end in a loop, and texts that do not end, by epoch.", draw.loops(through)
-    yield "parroting", "Repetition and loss, within checkpoints and across them.", draw.against_loss(through, own)
+    through = numbers.by_updates(through) if axis == "updates" else through
+    draw_on = "update" if axis == "updates" else "epoch"
+    yield (
+        "repetition",
+        f"Repeated 4-grams and the loss of the reference answers, by {draw_on}.",
+        draw.by_epoch(through, axis),
+    )
+    yield "loops", f"Texts that end in a loop, and texts that do not end, by {draw_on}.", draw.loops(through, axis)
+    yield "parroting", "Repetition and loss, within checkpoints and across them.", draw.against_loss(through, own, axis)
     yield "staircase", "Training loss by update, and its steps at epoch boundaries.", losses.stairs(groups, own)
-    yield "memorisation", "Trained against held-out examples, by reading.", losses.memorised(groups, own)
+    yield "memorisation", "Trained against held-out examples, by reading.", losses.memorised(groups, own, axis)
 
 
 def with_sections(parts: Parts, said: Summary, groups: list[Group]) -> Parts:
@@ -89,7 +103,9 @@ def with_sections(parts: Parts, said: Summary, groups: list[Group]) -> Parts:
     found = said.get("repetition")
     if found is None:
         return parts
-    return parts._replace(sections=[*parts.sections, *tables.sections(found)], texts=texts.on_page(groups))
+    return parts._replace(
+        sections=[*parts.sections, *tables.sections(found)], texts=texts.on_page(groups, found["axis"])
+    )
 
 
 def files(groups: list[Group], said: Summary) -> Iterator[tuple[str, str]]:
@@ -108,6 +124,9 @@ def measured(said: Summary) -> Iterator[tuple[str, str, Summary]]:
                 yield name, f"repetition/{key}/rho_loss/{when}", of_rho(own[when])
         for decoding, own in group["across"].items():
             for key, rho in own.items():
+                if key == "between_runs":
+                    # It has a p and no interval: summary.json has it.
+                    continue
                 yield name, f"repetition/{decoding}/seq_rep_4/rho_across/{key}", of_rho(rho)
         for count, by_decoding in group["frequency"].items():
             for decoding, own in by_decoding.items():

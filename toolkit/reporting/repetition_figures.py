@@ -23,7 +23,7 @@ FEWEST_FOR_T = 3
 """The t interval of two runs is so wide that it would rule the axis."""
 
 
-def by_epoch(groups: list[Group]) -> Figure | None:
+def by_epoch(groups: list[Group], axis: str) -> Figure | None:
     """Repeated 4-grams of greedy and sampled texts with people's own, and the loss of the reference answers."""
     known = [group for group in groups if points(group, f"repetition/{GREEDY}/{MAIN}")]
     if not known:
@@ -44,11 +44,11 @@ def by_epoch(groups: list[Group]) -> Figure | None:
             panels[1].set_ylabel("nats a token")
             panels[1].set_ylim(bottom=0)
         for panel in panels:
-            epochs(panel)
+            epochs(panel, axis)
         return figure
 
 
-def loops(groups: list[Group]) -> Figure | None:
+def loops(groups: list[Group], axis: str) -> Figure | None:
     """Shares of texts that end in a loop, and of those that do not end by themselves."""
     kinds = (("loops", "Texts that end in a loop"), ("never_ended", "Texts that do not end by themselves"))
     if not any(points(group, f"repetition/{GREEDY}/{key}") for group in groups for key, _ in kinds):
@@ -62,16 +62,16 @@ def loops(groups: list[Group]) -> Figure | None:
                     line(panel, groups, group, looks[group.name], points(group, f"repetition/{texts}/{key}"), style,
                          what="" if texts == GREEDY else texts, highest=1.0)  # fmt: skip
             in_per_cent(panel, "share of texts")
-            epochs(panel)
+            epochs(panel, axis)
         return figure
 
 
-def against_loss(groups: list[Group], found: Summary) -> Figure | None:
+def against_loss(groups: list[Group], found: Summary, axis: str) -> Figure | None:
     """By epoch the correlation over prompts within a checkpoint; and each group's path of repetition against loss.
 
     groups: with their readings of repetition.
     """
-    within = {group.name: rhos(found[group.name]) for group in groups}
+    within = {group.name: rhos(found[group.name], axis) for group in groups}
     paths = {group.name: path(group) for group in groups}
     if not any(within.values()) and not any(paths.values()):
         return None
@@ -84,7 +84,7 @@ def against_loss(groups: list[Group], found: Summary) -> Figure | None:
             line(panels[0], groups, group, looks[group.name], within[group.name], "-", fewest=1, lowest=-1, highest=1)
         panels[0].set_ylim(-1.03, 1.03)
         panels[0].set_ylabel("rank correlation")
-        epochs(panels[0])
+        epochs(panels[0], axis)
         set_title(panels[1], "Across checkpoints", "a point a reading, the mean over runs; large: the last")
         for group in groups:
             x, y = ([place[axis] for place in paths[group.name]] for axis in (0, 1))
@@ -96,12 +96,12 @@ def against_loss(groups: list[Group], found: Summary) -> Figure | None:
         return figure
 
 
-def rhos(found: Summary) -> list[Point]:
+def rhos(found: Summary, axis: str) -> list[Point]:
     """Of one run too: its interval is that over prompts."""
     readings = found["within"][f"{GREEDY}/{MAIN}"]["readings"]
     ends = [[math.nan if one[end] is None else one[end] for end in ("low", "high")] for one in readings]
     return [
-        (one["epoch"], Mean(one["rho"], low, high, one["runs"]))
+        (one["step" if axis == "updates" else "epoch"], Mean(one["rho"], low, high, one["runs"]))
         for one, (low, high) in zip(readings, ends, strict=True)
         if one["rho"] is not None and (one["runs"] != 2 or one["over"] != "runs")
     ]
@@ -146,11 +146,12 @@ def line(
 
 def in_per_cent(panel: Axes, text: str) -> None:
     panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-    panel.set_ylim(bottom=0)
-    panel.set_ylim(top=min(1.03, max(panel.get_ylim()[1], 0.05)))
+    top = min(1.03, max(panel.get_ylim()[1], 0.05))
+    # Marks at 0 are whole.
+    panel.set_ylim(-0.03 * top, top)
     panel.set_ylabel(text)
 
 
-def epochs(panel: Axes) -> None:
-    panel.set_xlabel("epochs")
+def epochs(panel: Axes, axis: str = "epochs") -> None:
+    panel.set_xlabel(axis)
     panel.xaxis.set_major_locator(MaxNLocator(nbins=11, integer=True))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from toolkit.errors import UserError
 from toolkit.metrics.staircase import Onset, Staircase, onset
 from toolkit.metrics.staircase import staircase as stairs_of
-from toolkit.reporting.groups import Group
+from toolkit.reporting.groups import Group, setting
 from toolkit.reporting.learning import stage_of
 from toolkit.reporting.summary import spread, within_run
 from toolkit.run_folder import Run
@@ -79,9 +79,27 @@ def over_runs(stage: str, runs: list[Stairs]) -> Summary:
     totals["over"] = "runs"
     only = runs[0].found
     if len(runs) == 1 and only.total is not None and only.error is not None:
-        # Boundaries share no update; of so many updates t is normal.
-        totals |= {"low": only.total - 1.96 * only.error, "high": only.total + 1.96 * only.error, "over": "updates"}
+        half = t_of(only) * only.error
+        totals |= {"low": only.total - half, "high": only.total + half, "over": "updates"}
     return {"stage": stage, "boundaries": boundaries, "total": totals, "fall": falls, "share": shares}
+
+
+def recipe_stages(group: Group) -> list[Summary]:
+    """The stages of a group's recipe, in whichever way it writes them."""
+    found = setting(group, "stage") or setting(group, "stages") or []
+    every = [found, *found.values()] if isinstance(found, dict) else found
+    return [stage for stage in every if isinstance(stage, dict) and ("method" in stage or "loss_on" in stage)]
+
+
+def t_of(stairs: Staircase) -> float:
+    """97.5 % point for the sum of drops that share no update (Satterthwaite 1946, "An Approximate Distribution of
+    Estimates of Variance Components")."""
+    from scipy.special import stdtrit
+
+    parts = [(step.error**2, step.freedom) for step in stairs.steps if step.error and step.freedom]
+    if not parts:
+        return 0.0
+    return float(stdtrit(math.fsum(v for v, _ in parts) ** 2 / math.fsum(v**2 / n for v, n in parts), 0.975))
 
 
 # --- trained examples against held-out ones ---
@@ -92,8 +110,8 @@ class Losses(NamedTuple):
 
     split: str
     """What is held out."""
-    when: list[tuple[float, str]]
-    """Epoch and stage of each reading."""
+    when: list[tuple[float, str, int]]
+    """Epoch, stage and update of each reading."""
     trained: list[list[float]]
     held_out: list[list[float]]
     tokens: tuple[list[int], list[int]]
@@ -131,16 +149,21 @@ def memorisation(group: Group) -> Summary | None:
 
 def by_reading(found: list[tuple[Losses, Onset]]) -> list[Summary]:
     """Means over the runs that were read at an epoch, in its order among the readings."""
-    readings: dict[tuple[float, str], list[Any]] = {}
+    readings: dict[tuple[float, str, int], list[Any]] = {}
     for losses, own in found:
         for when, gap in zip(losses.when, own.gaps, strict=True):
             readings.setdefault(when, []).append(gap)
-    return [
-        {"epoch": epoch, "stage": stage}
+    rows = [
+        {"epoch": epoch, "stage": stage, "step": step}
         | {name: spread([getattr(gap, name) for gap in gaps]) for name in ("trained", "held_out", "gap")}
-        for (epoch, stage), gaps in sorted(readings.items(), key=lambda item: item[0][0])
+        for (epoch, stage, step), gaps in sorted(readings.items(), key=lambda item: (item[0][0], item[0][2]))
         if len(gaps) == len(found)
     ]
+    if len(found) == 1:
+        # Of one run that over its examples is known.
+        for row, gap in zip(rows, found[0][1].gaps, strict=True):
+            row["gap"] |= {"low": gap.low, "high": gap.high, "over": "examples"}
+    return rows
 
 
 def losses_of(run: Run) -> Losses | None:
@@ -163,7 +186,7 @@ def losses_of(run: Run) -> Losses | None:
         parts = {there[0][key]["part"] for key in held}
         trained = [key for key in shared if key[0] == "train" and there[0][key]["part"] in parts]
         if min(len(held), len(trained)) > 1:
-            when = [(round(rows[0]["epoch"], 6), stage) for stage, rows in readings]
+            when = [(round(rows[0]["epoch"], 6), stage, rows[0]["step"]) for stage, rows in readings]
             values = [[[rows[key]["nats"] for key in keys] for rows in there] for keys in (trained, held)]
             tokens = [[there[0][key]["tokens"] for key in keys] for keys in (trained, held)]
             return Losses(split, when, values[0], values[1], (tokens[0], tokens[1]))

@@ -1,11 +1,12 @@
 """Repetition prompt by prompt: whether it goes with the loss of the prompt's answer, with frequency, with decoding."""
 
 import math
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from toolkit.metrics.statistics import t_interval
 from toolkit.reporting.groups import Group
-from toolkit.reporting.repetition_rank import NOTHING, Ranked, Values, over_runs, ranked
+from toolkit.reporting.repetition_rank import NOTHING, Ranked, Values, over_runs, places_of, ranked, within_strata
 from toolkit.reporting.repetition_read import GREEDY, SAMPLED, Reading, Repeated
 from toolkit.reporting.summary import number, spread
 
@@ -67,9 +68,11 @@ def mean_by_prompt(values: list[Values]) -> Values:
 def within(group: Group) -> Summary:
     """Correlation over prompts of repetition and the loss of the prompt's reference answer, at each checkpoint alone.
 
-    "pooled": of each prompt's means over the readings after training began.
+    "pooled": of each prompt's mean rank over the readings after training began. Ranks, since in means of the measures
+    the first reading, at which most is repeated, would count for nearly all.
     """
     found = {}
+    steps = steps_of(group)
     for decoding in DECODINGS:
         for measure in MEASURES:
             by_run = [
@@ -79,7 +82,7 @@ def within(group: Group) -> Summary:
             last = [end_of(read, group.after) for read in group.repeated]
             found[f"{decoding}/{measure}"] = {
                 "readings": [
-                    {"epoch": when.epoch, "stage": when.stage}
+                    {"epoch": when.epoch, "step": steps[when], "stage": when.stage, "nth": when.nth}
                     | over_runs([run.get(when, NOTHING) for run in by_run], "prompts")
                     for when in in_order(by_run)
                 ],
@@ -97,23 +100,36 @@ def in_order(by_run: list[dict[When, Ranked]]) -> list[When]:
     return sorted(dict.fromkeys(when for run in by_run for when in run), key=lambda when: when.epoch)
 
 
+def steps_of(group: Group) -> dict[When, int]:
+    return {when: reading.step for read in reversed(group.repeated) for when, reading in places(read).items()}
+
+
 def by_loss(reading: Reading, decoding: str, measure: str) -> Ranked:
     repeated, loss = reading.by_prompt(decoding, measure), reading.of_prompts("reference_nats")
-    return ranked(repeated, loss, names=(REPETITION, LOSS, ""))
+    found = ranked(repeated, loss, names=(REPETITION, LOSS, ""))
+    return found._replace(texts=reading.different(decoding, repeated.keys() & loss.keys()))
 
 
 def pooled_by_loss(read: Repeated, decoding: str, measure: str) -> Ranked:
-    repeated = mean_by_prompt([reading.by_prompt(decoding, measure) for reading in trained(read)])
-    loss = mean_by_prompt([reading.of_prompts("reference_nats") for reading in trained(read)])
-    return ranked(repeated, loss, names=(REPETITION, LOSS, ""))
+    repeated = mean_by_prompt([places_of(reading.by_prompt(decoding, measure)) for reading in trained(read)])
+    loss = mean_by_prompt([places_of(reading.of_prompts("reference_nats")) for reading in trained(read)])
+    found = ranked(repeated, loss, names=(REPETITION, LOSS, ""))
+    return found._replace(texts=most_different(read, decoding, repeated.keys() & loss.keys()))
+
+
+def most_different(read: Repeated, decoding: str, prompts: Collection[str]) -> int | None:
+    """Of the readings after training began, at the one of the most."""
+    return max((reading.different(decoding, prompts) for reading in trained(read)), default=None)
 
 
 # --- frequency ---
 
 
 def frequency(group: Group) -> Summary:
-    """Correlation over prompts of repetition and each count: at the last reading, of means over readings, and those
-    with the loss of the reference answer held."""
+    """Correlation over prompts of repetition and each count: at the last reading, of mean ranks over readings, and
+    those with the loss of the reference answer held. Only prompts that begin their conversation, ranked within their
+    script: Chinese units are counted otherwise than words, and texts in the two repeat otherwise.
+    """
     found: Summary = {}
     names = REPETITION, "the count", LOSS
     for name in COUNTS:
@@ -123,12 +139,20 @@ def frequency(group: Group) -> Summary:
                 end, after = end_of(read, group.after), trained(read)
                 if end is None:
                     continue
-                counts = end.of_prompts(name)
-                last.append(ranked(end.by_prompt(decoding, MAIN), counts, names=names))
-                means = mean_by_prompt([reading.by_prompt(decoding, MAIN) for reading in after])
-                loss = mean_by_prompt([reading.of_prompts("reference_nats") for reading in after])
-                pooled.append(ranked(means, counts, names=names))
-                held.append(ranked(means, counts, loss, names))
+                counts, scripts = end.first_turns(name), end.scripts()
+                repeated = only(end.by_prompt(decoding, MAIN), counts)
+                counts = only(counts, end.by_prompt(decoding, MAIN))
+                texts = end.different(decoding, counts)
+                by_script = within_strata(counts, scripts)
+                last.append(ranked(within_strata(repeated, scripts), by_script, names=names)._replace(texts=texts))
+                means, loss = (
+                    mean_by_prompt([within_strata(only(values, counts), scripts) for values in of])
+                    for of in ([reading.by_prompt(decoding, MAIN) for reading in after],
+                               [reading.of_prompts("reference_nats") for reading in after])
+                )  # fmt: skip
+                texts = most_different(read, decoding, counts)
+                pooled.append(ranked(means, by_script, names=names)._replace(texts=texts))
+                held.append(ranked(means, by_script, loss, names)._replace(texts=texts))
             found.setdefault(name, {})[decoding] = {
                 "last": over_runs(last, "prompts"),
                 "pooled": over_runs(pooled, "prompts"),
@@ -137,19 +161,37 @@ def frequency(group: Group) -> Summary:
     return found
 
 
+def only(values: Values, those: Collection[str]) -> Values:
+    return {key: value for key, value in values.items() if key in those}
+
+
 # --- decoding ---
 
 
 def decoding(group: Group) -> Summary | None:
-    """Greedy less sampled at the last reading, paired by prompt: over runs, or of one run over its prompts.
-
-    None where not both were written.
+    """Greedy less sampled, paired by prompt: at the last reading, at each, and the mean over readings after training
+    began; over runs, or of one run over its prompts. None where not both were written.
     """
+    ends = [end_of(read, group.after) for read in group.repeated]
+    last = apart([[] if end is None else [end] for end in ends])
+    if last is None:
+        return None
+    by_run = [places(read) for read in group.repeated]
+    steps = steps_of(group)
+    readings = [
+        {"epoch": when.epoch, "step": step, "stage": when.stage, "nth": when.nth, **found}
+        for when, step in sorted(steps.items(), key=lambda item: item[0].epoch)
+        if (found := apart([[run[when]] if when in run else [] for run in by_run])) is not None
+    ]
+    return last | {"all": apart([trained(read) for read in group.repeated]), "readings": readings}
+
+
+def apart(runs: list[list[Reading]]) -> Summary | None:
+    """Of some readings of each run, the mean over them by prompt."""
     pairs = []
-    for read in group.repeated:
-        if (end := end_of(read, group.after)) is not None:
-            one, other = (end.by_prompt(name, MAIN) for name in DECODINGS)
-            pairs.append([(one[prompt], other[prompt]) for prompt in one if prompt in other])
+    for readings in runs:
+        one, other = (mean_by_prompt([reading.by_prompt(name, MAIN) for reading in readings]) for name in DECODINGS)
+        pairs.append([(one[prompt], other[prompt]) for prompt in one if prompt in other])
     known = [of_run for of_run in pairs if of_run]
     if not known:
         return None

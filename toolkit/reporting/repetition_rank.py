@@ -8,6 +8,8 @@ from toolkit.metrics.association import FEWEST, Association, mean_association, p
 Summary = dict[str, Any]
 Values = dict[Any, float]
 """A value a prompt, by its id, or a value a checkpoint, by its place."""
+FEWEST_TEXTS = 10
+"""Different texts: of fewer, points are copies of one another and no interval holds."""
 
 
 class Ranked(NamedTuple):
@@ -15,6 +17,8 @@ class Ranked(NamedTuple):
 
     found: Association | None
     why_not: str | None = None
+    texts: int | None = None
+    """How many of its points' texts are different, where points are texts."""
 
 
 NOTHING = Ranked(None, "nothing was measured")
@@ -56,15 +60,19 @@ def over_runs(runs: Sequence[Ranked], points: str) -> Summary:
 
     `why_not` says why there is nothing, or no interval.
     """
-    mean = mean_association([run.found.rho if run.found else None for run in runs])
+    points_of = [run.found.n if run.found else None for run in runs]
+    mean = mean_association([run.found.rho if run.found else None for run in runs], points_of)
     found: Summary = {
         "rho": None, "low": None, "high": None, "runs": 0, "over": None, "why_not": None,
         "per_run": [run.found.rho if run.found else None for run in runs],
-        "points": [run.found.n if run.found else None for run in runs],
+        "points": points_of, "texts": [run.texts if run.found else None for run in runs],
     }  # fmt: skip
     if mean is None:
         return found | {"why_not": next((run.why_not for run in runs if run.why_not), "nothing was measured")}
     found |= {"rho": mean.rho, "runs": mean.runs}
+    alike = [run.texts for run in runs if run.found and run.texts is not None and run.texts < FEWEST_TEXTS]
+    if alike:
+        return found | {"why_not": f"{min(alike)} different texts" if min(alike) > 1 else "all texts are the same"}
     if mean.runs > 1:
         found |= {"low": mean.low, "high": mean.high, "over": "runs"}
         return found if mean.low is not None else found | {"why_not": "a run's is 1 or -1"}
@@ -73,6 +81,37 @@ def over_runs(runs: Sequence[Ranked], points: str) -> Summary:
         return found | {"why_not": "one run" if len(runs) == 1 else f"defined in one of {len(runs)} runs only"}
     found |= {"low": only.low, "high": only.high, "over": points}
     return found if only.low is not None else found | {"why_not": "it is 1 or -1"}
+
+
+def counted(found: Summary) -> str:
+    """Of how many points it is, and how many of their texts are different, over the runs: n 40, 38 texts."""
+    known, texts = ([n for n in found[name] if n is not None] for name in ("points", "texts"))
+    return ", ".join(f"{what}{span(of)}{after}" for what, of, after in (("n ", known, ""), ("", texts, " texts")) if of)
+
+
+def span(values: list[int]) -> str:
+    least, most = min(values), max(values)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
+
+
+def within_strata(values: Values, strata: dict[Any, str]) -> Values:
+    """Each point's place among those of its stratum, from -½ to ½, ties in their middle: 0 is in the middle of all."""
+    found: Values = {}
+    for stratum in sorted({strata.get(key, "") for key in values}):
+        own = {key: value for key, value in values.items() if strata.get(key, "") == stratum}
+        found |= places_of(own)
+    return found
+
+
+def places_of(values: Values) -> Values:
+    from bisect import bisect_left, bisect_right
+
+    ordered = sorted(values.values())
+    n = len(ordered)
+    return {
+        key: ((bisect_left(ordered, value) + bisect_right(ordered, value)) / 2 - n / 2) / n
+        for key, value in values.items()
+    }
 
 
 def shown(found: Summary) -> bool | None:

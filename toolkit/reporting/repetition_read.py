@@ -1,20 +1,22 @@
 """What a run wrote at each reading, text by text, from its probes/repetition-*.parquet."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import UserError
+from toolkit.metrics.answers import CJK
 from toolkit.reporting.learning import stage_of
 from toolkit.run_folder import Run, step_of_reading
 from toolkit.stored import read_parquet
 
 Row = dict[str, Any]
-TEXTS = ("id", "source", "decoding", "prompt", "text")
-WHOLE = ("draw", "tokens", "loop_period", "loop_times", "loop_start", "asked", "mentioned")
-NUMBERS = ("epoch", "seq_rep_4", "char_seq_rep_4", "reference_nats", "familiarity")
+TEXTS = ("id", "source", "decoding", "prompt", "context", "text")
+WHOLE = ("draw", "turns", "tokens", "longest_repeat", "loop_period", "loop_times", "loop_start", "asked", "mentioned")
+NUMBERS = ("epoch", "seq_rep_1", "seq_rep_2", "seq_rep_3", "seq_rep_4", "char_seq_rep_4", "rep_w", "compression_ratio",
+           "reference_nats", "familiarity")  # fmt: skip
 FLAGS = ("ended",)
 COLUMNS = (*TEXTS, *WHOLE, *NUMBERS, *FLAGS)
 """What is read of a reading's columns."""
@@ -45,6 +47,18 @@ class Reading:
         """What every row of a prompt says alike, such as reference_nats, by the prompt's id; only where it is known."""
         return {row["id"]: float(row[name]) for row in self.rows if row[name] is not None}
 
+    def first_turns(self, name: str) -> dict[str, float]:
+        """The same, without prompts that are asked within a conversation: what is said before is asked with them."""
+        return {row["id"]: float(row[name]) for row in self.rows if row[name] is not None and row["turns"] == 0}
+
+    def different(self, decoding: str, prompts: Collection[str]) -> int:
+        """How many different texts were written to these prompts: equal ones say the same once more."""
+        return len({row["text"] for row in self.of(decoding) if not row["draw"] and row["id"] in prompts})
+
+    def scripts(self) -> dict[str, str]:
+        """Whether each prompt is written in Chinese, Japanese or otherwise, by its id."""
+        return {row["id"]: "cjk" if CJK.search(row["prompt"]) else "other" for row in self.rows}
+
 
 @dataclass(frozen=True)
 class Repeated:
@@ -74,7 +88,10 @@ def rows_of(path: Path) -> Iterator[Row]:
     """The rows of a reading, nan as None. Raises UserError where the file is damaged, empty, or another file."""
     schema, _ = read_parquet(path, [])
     if lacking := [name for name in COLUMNS if name not in schema.names]:
-        raise UserError(f"{path} is no reading of repetition: it has no column {lacking[0]}.")
+        raise UserError(
+            f"{path} is no reading of repetition: it has no column {lacking[0]}: another file, or one of an earlier"
+            " version."
+        )
     if wrong := [name for name in COLUMNS if not has_type(schema.field(name).type, name)]:
         raise UserError(f"{path} is no reading of repetition: column {wrong[0]} is {schema.field(wrong[0]).type}.")
     _, rows = read_parquet(path, list(COLUMNS))

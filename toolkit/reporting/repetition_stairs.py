@@ -13,7 +13,7 @@ from toolkit.metrics.statistics import Mean
 from toolkit.reporting.figures import GREY, STYLE, Look, mark, new_figure, set_title, what_is_drawn
 from toolkit.reporting.groups import Group
 from toolkit.reporting.repetition_figures import DOTTED, FEWEST_FOR_T, epochs, line
-from toolkit.reporting.repetition_losses import training_loss
+from toolkit.reporting.repetition_losses import recipe_stages, training_loss
 
 Summary = dict[str, Any]
 MOST_POINTS = 400
@@ -27,7 +27,8 @@ def stairs(groups: list[Group], found: Summary) -> Figure | None:
     drawn = [group for group in groups if found[group.name]["staircase"]]
     if not drawn:
         return None
-    how = "Left: each group's first run; marks: loss of held-out examples, the mean over runs.\n"
+    how = "Left: each group's first run; marks: loss of held-out examples, the mean over runs,"
+    how += "\nwhere training is on answers alone.\n"
     how += "Bars: 95 %, over runs by t; of one run by the scatter of its updates."
     with matplotlib.rc_context(STYLE):
         figure, panels, looks = new_figure(groups, panels=2, said=how)
@@ -53,7 +54,8 @@ def training(panel: Axes, groups: list[Group], group: Group, look: Look, found: 
         panel.plot(x, y, color=look.colour, linewidth=1.0, alpha=0.75, gid=gid, zorder=2)
     for epoch in {boundary["epoch"] for stage in found["staircase"] for boundary in stage["boundaries"]}:
         panel.axvline(epoch, color=GREY, linewidth=0.6, linestyle=DOTTED, zorder=1)
-    if found["memorisation"]:
+    # Held-out losses are of answers' tokens.
+    if found["memorisation"] and all((stage.get("loss_on") or "answer") == "answer" for stage in recipe_stages(group)):
         means = [(one["epoch"], one["held_out"]["mean"]) for one in found["memorisation"]["readings"]]
         panel.plot(
             *zip(*means, strict=True), color=look.colour, marker=look.marker, markersize=6, linewidth=0, gid=gid,
@@ -100,13 +102,15 @@ def drops(panel: Axes, groups: list[Group], group: Group, look: Look, found: Sum
     panel.autoscale_view()
 
 
-def memorised(groups: list[Group], found: Summary) -> Figure | None:
+def memorised(groups: list[Group], found: Summary, axis: str) -> Figure | None:
     """Losses of trained and of held-out examples by reading, and the gap between them since the first."""
     drawn = [group for group in groups if found[group.name]["memorisation"]]
     if not drawn:
         return None
     with matplotlib.rc_context(STYLE):
-        figure, panels, looks = new_figure(groups, panels=2, said=what_is_drawn(groups))
+        figure, panels, looks = new_figure(
+            groups, panels=2, said=f"{what_is_drawn(groups)} Gap of one run: 95 % over its examples (Welch).".strip()
+        )
         controls = any(found[group.name]["memorisation"]["held_out"] != "validation" for group in drawn)
         other = "controls" if controls else "held-out"
         set_title(panels[0], "Loss of answers", f"solid: trained examples; dotted: {other}")
@@ -114,16 +118,25 @@ def memorised(groups: list[Group], found: Summary) -> Figure | None:
         panels[1].axhline(0, color=GREY, linewidth=0.8, zorder=1.5)
         for group in drawn:
             readings = found[group.name]["memorisation"]["readings"]
-            of = {name: [(one["epoch"], mean_of(one[name])) for one in readings]
+            of = {name: [(one["step" if axis == "updates" else "epoch"], mean_of(one[name])) for one in readings]
                   for name in ("trained", "held_out", "gap")}  # fmt: skip
             look = looks[group.name]
             line(panels[0], groups, group, look, of["trained"], "-")
             line(panels[0], groups, group, look, of["held_out"], DOTTED, what="held-out")
-            line(panels[1], groups, group, look, of["gap"], "-", lowest=-math.inf)
+            line(
+                panels[1],
+                groups,
+                group,
+                look,
+                of["gap"],
+                "-",
+                lowest=-math.inf,
+                fewest=1 if len(group.runs) == 1 else FEWEST_FOR_T,
+            )
         panels[0].set_ylim(bottom=0)
         for panel in panels:
             panel.set_ylabel("nats a token")
-            epochs(panel)
+            epochs(panel, axis)
         return figure
 
 

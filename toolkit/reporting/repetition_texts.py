@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from toolkit.metrics.answers import CJK
 from toolkit.reporting.groups import Group
 from toolkit.reporting.page import Texts, environment, ink_of
 from toolkit.reporting.repetition_read import HUMAN, Repeated, Row
@@ -14,13 +15,19 @@ MOST_OF_TITLE = 90
 """Characters of a prompt that stand in its line."""
 UNSEEN = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
 """Control characters, which a page may not hold, by the pictures of them."""
-LOOPS = "Highlighted: a loop, the same again and again to the end of the text, three times or more."
+LOOPS = (
+    "Highlighted: a loop, the same again and again to the end of the text, three times or more. Underlined: eight"
+    " characters or more (four of Chinese or Japanese) that stood before in the same text."
+)
+SEEN, SEEN_CJK = 8, 4
+"""Characters in a row that are underlined where they come again."""
 
 
 class Written(NamedTuple):
     """A text as it is shown: `loop` is the end of it that repeats itself."""
 
-    before: str
+    before: list[tuple[str, bool]]
+    """In pieces, each with whether it stood in the text before."""
     loop: str
     said: str
     """What is measured of it, in a line."""
@@ -30,6 +37,7 @@ class Column(NamedTuple):
     """A reading's place side by side: of all groups that were read then."""
 
     epoch: float
+    """Or update, where readings are set side by side by these."""
     nth: int
     """Of the readings of one epoch, such as those of two stages."""
 
@@ -47,7 +55,7 @@ Seen = tuple[int, str, Repeated]
 """A group's number, its name where several are shown, and what was read of one of its runs."""
 
 
-def on_page(groups: list[Group]) -> Texts | None:
+def on_page(groups: list[Group], axis: str = "epochs") -> Texts | None:
     """The texts of each group's first run that was read, as many as the page holds; None where there are none."""
     first = [
         (number, next((read for read in group.repeated if read.readings), None)) for number, group in enumerate(groups)
@@ -56,7 +64,7 @@ def on_page(groups: list[Group]) -> Texts | None:
     if not shown:
         return None
     prompts, length = [], 0
-    every = list(prompts_of(shown))
+    every = list(prompts_of(shown, axis))
     for prompt in every:
         length += prompt["length"]
         # One prompt may be longer than all that a page should hold.
@@ -99,28 +107,28 @@ def zip_links(groups: list[Group]) -> Iterator[tuple[str, str]]:
 # --- a prompt and its texts ---
 
 
-def prompts_of(shown: list[Seen]) -> Iterator[dict[str, Any]]:
+def prompts_of(shown: list[Seen], axis: str = "epochs") -> Iterator[dict[str, Any]]:
     """Every prompt that was asked, questions first, with its texts of each reading."""
-    columns, by_place = columns_of(shown)
-    asked: dict[tuple[str, str], Row] = {}
-    texts: dict[tuple[str, str], dict[Place, Row]] = {}
+    columns, by_place = columns_of(shown, axis)
+    asked: dict[tuple[str, str, str], Row] = {}
+    texts: dict[tuple[str, str, str], dict[Place, Row]] = {}
     for number, _, read in shown:
         for place, reading in zip(by_place[number], read.readings, strict=True):
             for row in reading.rows:
-                key = row["id"], row["prompt"]
+                key = row["id"], row["prompt"], row["context"]
                 asked.setdefault(key, row)
                 texts.setdefault(key, {})[Place(number, place, row["decoding"], row["draw"] or 0)] = row
     for key in sorted(asked, key=lambda key: asked[key]["source"] != "question"):
-        yield prompt_of(asked[key], shown, columns, texts[key])
+        yield prompt_of(asked[key], shown, columns, texts[key]) | {"heads": heads(columns, axis)}
 
 
-def columns_of(shown: list[Seen]) -> tuple[list[Column], dict[int, list[Column]]]:
+def columns_of(shown: list[Seen], axis: str) -> tuple[list[Column], dict[int, list[Column]]]:
     """The columns of all readings in order, and that of each reading, by the group's number."""
     found: dict[int, list[Column]] = {}
     for number, _, read in shown:
         places: list[Column] = []
         for reading in read.readings:
-            epoch = round(reading.epoch, 6)
+            epoch = reading.step if axis == "updates" else round(reading.epoch, 6)
             places.append(Column(epoch, sum(place.epoch == epoch for place in places)))
         found[number] = places
     return sorted({place for places in found.values() for place in places}), found
@@ -148,16 +156,16 @@ def prompt_of(row: Row, shown: list[Seen], columns: list[Column], texts: dict[Pl
         "whole": prompt if cut or "\n" in prompt else "",
         "said": source_of(row, {text["asked"] for text in texts.values()}),
         "references": [written(text) for text in human.values()],
-        "heads": heads(columns),
+        "context": visible(row["context"]),
         "lines": lines,
         "length": sum(len(text["text"]) + 150 for text in texts.values()) + len(prompt),
     }
 
 
-def heads(columns: list[Column]) -> list[str]:
+def heads(columns: list[Column], axis: str) -> list[str]:
     twice = {column.epoch for column in columns if column.nth}
     return [
-        f"epoch {column.epoch:g}" + (f", reading {column.nth + 1}" if column.epoch in twice else "")
+        f"{axis.removesuffix('s')} {column.epoch:g}" + (f", reading {column.nth + 1}" if column.epoch in twice else "")
         for column in columns
     ]
 
@@ -180,7 +188,25 @@ def written(row: Row) -> Written:
         said.append(f"{row['tokens']:,} tokens")
     if row["ended"] is False:
         said.append("no end")
-    return Written(text[:start] if loops else text, text[start:] if loops else "", " · ".join(said))
+    return Written(pieces(text[:start] if loops else text), text[start:] if loops else "", " · ".join(said))
+
+
+def pieces(text: str) -> list[tuple[str, bool]]:
+    """The text in pieces, by whether it stood before in it: what a share of repeated 4-grams counts, about."""
+    again = bytearray(len(text))
+    for size in (SEEN, SEEN_CJK):
+        seen: set[str] = set()
+        for start in range(len(text) - size + 1):
+            part = text[start : start + size]
+            if part in seen and (size == SEEN or len(CJK.findall(part)) == size):
+                again[start : start + size] = b"\1" * size
+            seen.add(part)
+    found, start = [], 0
+    for end in range(1, len(text) + 1):
+        if end == len(text) or again[end] != again[start]:
+            found.append((text[start:end], bool(again[start])))
+            start = end
+    return found
 
 
 def visible(text: str) -> str:

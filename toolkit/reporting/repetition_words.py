@@ -4,14 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from toolkit.reporting.repetition_prompts import COUNTS, MAIN
+from toolkit.reporting.repetition_rank import counted as how_many
 from toolkit.reporting.repetition_rank import rho_text, shown
 from toolkit.reporting.repetition_read import GREEDY, SAMPLED
-from toolkit.reporting.verdict import EVERY_OUTCOME, OF_REPETITION
+from toolkit.reporting.verdict import ALPHA, EVERY_OUTCOME, OF_REPETITION
 from toolkit.reporting.verdict import sentence as between_groups
 
 Summary = dict[str, Any]
-MOST_GROUPS = 6
-"""That are said one by one; of more the tables have each."""
+MOST_GROUPS = 2
+"""That are said one by one; of more there are counts, and the tables have each."""
 MOST_CONTRASTS = 3
 """Contrasts of groups that are said one by one: those of three groups."""
 UNCORRECTED = (
@@ -26,7 +27,8 @@ def in_words(found: Summary, outcomes: Summary, primary: str) -> list[str]:
     """
     known = {name: group for name, group in found.items() if group["runs"]}
     if len(known) > MOST_GROUPS:
-        return [counted(known), *contrasted(outcomes, known, primary)]
+        own = [line for question, tally in TALLIES if (line := counted(question, tally, known))]
+        return [*own[:1], *contrasted(outcomes, known, primary), *own[1:], UNCORRECTED]
     lines = [answered(question, of_group, known) for question, of_group in QUESTIONS]
     return [*filter(None, [*lines[:1], *contrasted(outcomes, known, primary), *lines[1:]]), UNCORRECTED]
 
@@ -40,15 +42,22 @@ def answered(question: str, of_group: Callable[[Summary], str], known: Summary) 
     return f"{question} {'. '.join(said)}." if said else ""
 
 
-def counted(known: Summary) -> str:
-    across = [group["across"][GREEDY]["loss"] for group in known.values()]
-    prompts = [group["within"][f"{GREEDY}/{MAIN}"]["last"] for group in known.values()]
-    of_checkpoints, of_prompts = (sum(bool(shown(one)) and one["rho"] > 0 for one in of) for of in (across, prompts))
-    return (
-        f"Repetition of greedy texts is shown to fall with the loss across checkpoints in {of_checkpoints} of"
-        f" {len(known)} groups, and to be higher on prompts of a higher loss at the last one in {of_prompts}; the"
-        " tables have each."
-    )
+def counted(question: str, tally: Callable[[Summary], str | None], known: Summary) -> str:
+    """Of many groups how many have each answer; None: it has none. Empty where no group has one."""
+    answers = [answer for group in known.values() if (answer := tally(group)) is not None]
+    if not answers:
+        return ""
+    counts = ", ".join(f"{answer} in {answers.count(answer)}" for answer in sorted(set(answers)))
+    return f"{question} Of {len(answers)} groups: {counts}; the table has each."
+
+
+def sign(found: Summary | None, above: str, below: str) -> str | None:
+    """What an interval shows, for a count."""
+    if found is None or found.get("rho", found.get("mean")) is None:
+        return None
+    if found["low"] is None:
+        return "no interval"
+    return above if found["low"] > 0 else below if found["high"] < 0 else "not shown"
 
 
 def contrasted(outcomes: Summary, known: Summary, primary: str) -> list[str]:
@@ -88,8 +97,20 @@ def across(group: Summary) -> str:
     if own["loss"]["rho"] is None and not any(own["loss"]["points"]):
         return ""
     plain = claim(own["loss"], "they fall together", "one rises as the other falls")
-    held = claim(own["loss_step_held"], "they still go together", "they go against each other")
-    return f"{plain}; with the step held {held}"
+    return f"{plain}, which whatever changes with time does too; between runs at the same reading {between_runs(own)}"
+
+
+def between_runs(own: Summary) -> str:
+    found = own["between_runs"]
+    if found["rho"] is None:
+        return f"nothing can be said ({found['why_not']})"
+    verdict = "not shown" if found["p"] > ALPHA else (
+        "runs of a higher loss repeat more" if found["rho"] > 0 else "runs of a higher loss repeat less"
+    )  # fmt: skip
+    said = (
+        f"rho {found['rho']:z.2f} (p {found['p']:.3f} by orders of {found['runs']} runs, {found['readings']} readings)"
+    )
+    return f"{said}, {verdict}"
 
 
 def within(group: Summary) -> str:
@@ -98,7 +119,8 @@ def within(group: Summary) -> str:
         return ""
     words = "more is repeated on prompts whose answers cost more", "less is repeated on prompts whose answers cost more"
     last = claim(own["last"], *words)
-    return f"at the last reading {last}; in means over all readings after training began {claim(own['pooled'], *words)}"
+    pooled = claim(own["pooled"], *words)
+    return f"at the last reading {last}; in mean ranks over all readings after training began {pooled}"
 
 
 def by_frequency(count: str) -> Callable[[Summary], str]:
@@ -111,7 +133,9 @@ def by_frequency(count: str) -> Callable[[Summary], str]:
         last, held = (claim(own[key], "more is repeated", "less is repeated") for key in ("last", "pooled_loss_held"))
         if own["last"]["rho"] is None:
             return last
-        pooled = f"in means over readings rho {rho_text(own['pooled'])}" if own["pooled"]["rho"] is not None else ""
+        pooled = (
+            f"in mean ranks over readings rho {rho_text(own['pooled'])}" if own["pooled"]["rho"] is not None else ""
+        )
         return "; ".join(filter(None, [f"at the last reading {last}", pooled, f"with the loss held {held}"]))
 
     return of_group
@@ -121,9 +145,16 @@ def decoding(group: Summary) -> str:
     own = group["decoding"]
     if own is None:
         return ""
+    last, every = difference(own), own["all"]
+    return f"at the last reading {last}" + (
+        f"; mean of all readings after training began {difference(every)}" if every is not None else ""
+    )
+
+
+def difference(own: Summary) -> str:
     change = own["difference"]
     value, low, high = (None if change[key] is None else f"{100 * change[key]:z.1f}" for key in ("mean", "low", "high"))
-    if change["low"] is None:
+    if change["low"] is None or change["low"] == change["high"]:
         return f"{value} points"
     over = f"{change['n']} runs" if change["over"] == "runs" else f"{own['prompts'][0]:,} prompts of one run"
     is_shown = change["low"] > 0 or change["high"] < 0
@@ -156,6 +187,8 @@ def injected(group: Summary) -> str:
     if len(own["trained"]["per_run"]) == 1:
         return f"{said} (Wilson's intervals, of one run's items)"
     low, high = change["low"], change["high"]
+    if low is None or high is None:
+        return said
     verdict = "knowledge was injected" if low > 0 else "that knowledge was injected is not shown"
     return (
         f"{said}; difference {100 * change['mean']:z.1f} points [{100 * low:z.1f}, {100 * high:z.1f}] over"
@@ -189,6 +222,8 @@ def claim(found: Summary, above: str, below: str) -> str:
     of_all = "" if found["runs"] == all_runs else f" of {all_runs}"
     over = {"runs": f" over {found['runs']}{of_all} runs", "prompts": " over one run's prompts"}.get(found["over"], "")
     said = f"rho {rho_text(found)}{over}"
+    if many := how_many(found):
+        said += f" ({many})"
     if (is_shown := shown(found)) is None:
         return f"{said} (no interval: {found['why_not']})"
     return f"{said}, {(above if found['rho'] > 0 else below) if is_shown else 'not shown'}"
@@ -207,6 +242,51 @@ QUESTIONS: tuple[tuple[str, Callable[[Summary], str]], ...] = (
 )
 
 
+def tally_of_ending(group: Summary) -> str | None:
+    own, human = (group["final"].get(f"repetition/{name}/{MAIN}") for name in (GREEDY, "human"))
+    if own is None or human is None or own["mean"] is None or human["mean"] is None:
+        return None
+    return "more than in people's answers" if own["mean"] > human["mean"] else "no more than in people's answers"
+
+
+def tally_between(group: Summary) -> str | None:
+    found = group["across"][GREEDY]["between_runs"]
+    if found["rho"] is None:
+        return "nothing can be said" if any(group["across"][GREEDY]["loss"]["points"]) else None
+    return "not shown" if found["p"] > ALPHA else "shown" if found["rho"] > 0 else "shown the other way"
+
+
+def tally_of_steps(group: Summary) -> str | None:
+    found = [stage["total"] for stage in group["staircase"] if stage["total"]["mean"] is not None]
+    return None if not found else "shown" if any((one["low"] or 0) > 0 for one in found) else "not shown"
+
+
+def tally_of_memory(group: Summary) -> str | None:
+    own = group["memorisation"]
+    if own is None:
+        return None
+    return "begun" if all(run["begins"] is not None for run in own["per_run"]) else "not shown in every run"
+
+
+MORE, LESS = "more is repeated", "less is repeated"
+TALLIES: tuple[tuple[str, Callable[[Summary], str | None]], ...] = (
+    ("Repeated 4-grams of greedy texts at the end:", tally_of_ending),
+    (f"Does parroting fade as {LOSS} falls? Between runs at the same reading:", tally_between),
+    (f"On prompts of a higher {LOSS.removeprefix('the ')}, at the last reading:",
+     lambda group: sign(group["within"][f"{GREEDY}/{MAIN}"]["last"], MORE, LESS)),
+    *((f"The higher {what}, at the last reading:",
+       lambda group, count=count: sign(group["frequency"].get(count, {}).get(GREEDY, {}).get("last"), MORE, LESS))
+      for count, what in COUNTS.items()),
+    ("Greedy less sampled, mean of all readings after training began:",
+     lambda group: sign(((group["decoding"] or {}).get("all") or {}).get("difference"), MORE, LESS)),
+    ("Steps down of the training loss at epoch boundaries:", tally_of_steps),
+    ("Knowledge injected (trained facts above controls):",
+     lambda group: sign((group["injected"] or {}).get("difference"), "shown", "the other way")),
+    ("Memorising, trained examples ahead of held-out ones to the end:", tally_of_memory),
+)  # fmt: skip
+"""For many groups: each question, and a group's answer in a word."""
+
+
 # --- numbers ---
 
 
@@ -222,6 +302,9 @@ def share(spread: Summary) -> str:
     said = f"{100 * spread['mean']:.1f} %"
     if spread["low"] is None:
         return said
+    if spread["low"] == spread["high"]:
+        # Runs that agree do not say that others would.
+        return f"{said} in each run"
     return f"{said} [{100 * max(spread['low'], 0):.1f}, {100 * min(spread['high'], 1):.1f}]"
 
 
