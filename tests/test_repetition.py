@@ -500,6 +500,25 @@ def test_measuring_it_changes_nothing_that_is_trained(by_epoch: Run, here: Path)
     assert kept[0] == kept[1]
 
 
+def test_runs_whose_facts_one_seed_fixes_are_asked_the_same(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn_by = []
+    real = draw_prompts
+    for place in ("toolkit.training.repetition", "toolkit.training.one_run"):
+        monkeypatch.setattr(
+            f"{place}.draw_prompts", lambda *given: drawn_by.append(given[2]) or real(*given), raising=False
+        )
+    run(write("repetition-one-seed", "stage"), "data.seed=7", "stage.learn.epochs=1", seeds="0,1")
+    asked = [
+        [
+            row["id"]
+            for row in pq.read_table(run_for("repetition-one-seed", seed).readings("repetition")[-1]).to_pylist()
+        ]
+        for seed in (0, 1)
+    ]
+    assert asked[0] == asked[1]
+    assert set(drawn_by) == {7}
+
+
 def test_steps_and_stages_are_other_times_and_a_stage_always_ends_with_it(here: Path) -> None:
     assert [step for step, _ in taken(train("repetition-steps", "2 steps"))] == [0, 2, 4, 6]
     more = '[stage.more]\nmethod = "sft"\ntrain_on = ["conversations"]\nepochs = 1\nbatch_size = 4\ngrad_accum = 1\n'

@@ -131,7 +131,7 @@ def prompts_of(
                 examples[run.path] = read_jsonl(run.path / "examples.jsonl")
             own = examples[run.path]
             parts = {part for stage in run.recipe.get("stage", {}).values() for part in stage.get("train_on", ())}
-            drawn[key] = draw_prompts(given or own, how, run.seed)
+            drawn[key] = draw_prompts(given or own, how, run.recipe.get("data", {}).get("seed", run.seed))
             # Of a large corpus the run keeps what is asked, and not what it trained: nothing can be counted.
             if "kept" not in run.info.get("data", {}):
                 texts = trained_texts(own, parts)

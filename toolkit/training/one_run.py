@@ -249,7 +249,9 @@ def kept_examples(plan: Planned) -> list[Example]:
         return built.examples
     asked = {example.id for example in read_examples(built, sample or MOST_KEPT, plan.seed, everything=True)}
     if how := plan.recipe.repetition:
-        asked |= {prompt.example.id for prompt in draw_prompts(built.examples, how, plan.seed)}
+        asked |= {
+            prompt.example.id for prompt in draw_prompts(built.examples, how, plan.recipe.data.get("seed", plan.seed))
+        }
     return [example for example in built.examples if example.id in asked]
 
 

@@ -24,7 +24,7 @@ def repetition_every(training: Training) -> Every | None:
 def check_repetition(recipe: Recipe, built: Built, seed: int, loaded: Loaded) -> None:
     """Raises UserError where there is nothing to ask, or what is asked cannot be, before anything is written."""
     if recipe.repetition:
-        drawn = draw_prompts(built.examples, recipe.repetition, seed)
+        drawn = draw_prompts(built.examples, recipe.repetition, recipe.data.get("seed", seed))
         render_prompts(loaded, recipe.model, drawn, recipe.repetition)
 
 
@@ -58,7 +58,12 @@ def prompts_of(training: Training) -> list[Prompt]:
     if how and not training.prompts:
         parts = {part for stage in training.recipe.stage.values() for part in stage.train_on}
         texts = trained_texts(training.built.examples, parts)
-        drawn = draw_prompts(training.built.examples, how, training.seed)
+        drawn = draw_prompts(
+            # Where [data] seed fixes the facts, all runs are asked the same.
+            training.built.examples,
+            how,
+            training.recipe.data.get("seed", training.seed),
+        )
         tell = training.progress.measuring
         training.prompts = with_frequency(drawn, texts, lambda done, total: tell("counting", done, total))
         training.run.update_info(repetition=describe(drawn, len(texts)))
