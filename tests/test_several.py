@@ -167,7 +167,7 @@ def test_ctrl_c_saves_and_stops_both_and_the_same_command_goes_on(in_project: Pa
     process = start(arguments, in_project, log)
     try:
         until = time.monotonic() + 120
-        while time.monotonic() < until and not (made.is_dir() and len(rows_of(made, "train")) > 5):
+        while time.monotonic() < until and not ((made / "metrics.jsonl").is_file() and len(rows_of(made, "train")) > 5):
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)

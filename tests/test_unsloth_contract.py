@@ -77,7 +77,7 @@ class Recorder:
 
     def from_pretrained(self, **keywords: Any) -> tuple[Any, Any]:
         self.calls["from_pretrained"].append(keywords)
-        return types.SimpleNamespace(), None
+        return types.SimpleNamespace(modules=list), None
 
     def get_peft_model(self, model: Any, **keywords: Any) -> Any:
         self.calls["get_peft_model"].append(keywords)

@@ -74,5 +74,6 @@ def killed_after_a_save(recipe: str, changes: dict[str, Any], folder: Path, log:
 
 
 def rows_of(folder: Path, kind: str) -> list[dict[str, Any]]:
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [row for row in map(json.loads, lines) if row["kind"] == kind]
+    """Whole lines: the last one may just be written."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    return [row for row in map(json.loads, (line for line in lines if line.endswith("\n"))) if row["kind"] == kind]

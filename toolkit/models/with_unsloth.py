@@ -75,7 +75,7 @@ def load_base(base: Path | str, asked: Model, *, full: bool) -> Loaded:
             **dequantising(base, asked),
         )
     described = describe(model, str(base), asked)
-    return Loaded(model, tokenizer, described | {"attention": attention_of(model) or described["attention"]})
+    return Loaded(model, tokenizer, described | {"attention": attention_of(model) or described.get("attention")})
 
 
 def attention_of(model: Any) -> str | None:
