@@ -127,10 +127,8 @@ def reply(loaded: Loaded, engine: ModuleType, prompts: list[Prompt], batch_size:
     """What the model says by itself, greedily: as many tokens as the longest label has, and its end."""
     assert loaded.classes is not None
     longest = max(map(len, answers_of(loaded.tokenizer, loaded.classes)))
-    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number].ids))
-    said = generate(loaded, engine, [prompts[number].ids for number in order], longest + 1, batch_size)
-    texts = {number: text.text if text.ended else text.text + "…" for number, text in zip(order, said, strict=True)}
-    return [texts[number] for number in range(len(prompts))]
+    said = generate(loaded, engine, [prompt.ids for prompt in prompts], longest + 1, batch_size)
+    return [text.text if text.ended else text.text + "…" for text in said]
 
 
 def label_said(reply: str, labels: tuple[str, ...]) -> str | None:

@@ -142,33 +142,31 @@ def with_frequency(
 
     progress: told how many texts of how many are done. Time is linear in the texts; memory does not grow with them.
     """
-    questions = [normalised(prompt.example.prompt) for prompt in prompts]
-    units = [units_of(question) for question in questions]
-    needed = Needed(units)
-    search = Search(questions)
+    alone = {prompt.id: normalised(prompt.example.prompt) for prompt in prompts if prompt.turns == 0}
+    units = {question: units_of(question) for question in alone.values()}
+    needed = Needed(list(units.values()))
+    search = Search(units)
     having: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     mentioned: Counter[str] = Counter()
-    wanted = set(questions)
     for done, example in enumerate(trained, start=1):
         text = "\n".join(map(folded, texts_of(example)))
         found = needed.found(text)
         having.update(found)
         mentioned.update(search.found(text, found))
-        asked.update({bare(turn) for turn in map(folded, user_turns(example))} & wanted)
+        asked.update({bare(turn) for turn in map(folded, user_turns(example))} & units.keys())
         if done % AT_ONCE == 0 or done == len(trained):
             progress(done, len(trained))
-    return [
-        prompt._replace(
-            frequency=Frequency(
-                asked[question],
-                mentioned[question],
-                math.fsum(math.log1p(having[unit]) for unit in own) / len(own) if own else 0.0,
-            )
-            if prompt.turns == 0
-            else None
+    frequencies = {
+        question: Frequency(
+            asked[question],
+            mentioned[question],
+            math.fsum(math.log1p(having[unit]) for unit in own) / len(own) if own else 0.0,
         )
-        for prompt, question, own in zip(prompts, questions, units, strict=True)
+        for question, own in units.items()
+    }
+    return [
+        prompt._replace(frequency=frequencies[alone[prompt.id]] if prompt.id in alone else None) for prompt in prompts
     ]
 
 

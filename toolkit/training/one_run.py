@@ -196,9 +196,10 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
     refuse_other_tokenizer(run, loaded)
     weights = [*loaded.model.parameters(), *(loaded.head.parameters() if loaded.head is not None else ())]
     trainable = sum(p.numel() for p in weights if p.requires_grad)
+    kept = kept_examples(plan)
     if not resumed:
         write_whole(run.path / "recipe.toml", to_toml(recipe))
-        write_whole(run.path / "examples.jsonl", to_jsonl(kept_examples(plan)))
+        write_whole(run.path / "examples.jsonl", to_jsonl(kept))
     template = loaded.tokenizer.chat_template if recipe.model.format == "chat" else None
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     info = run.info if resumed else {}
@@ -226,7 +227,7 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
             "trained": parts[main_part(list(parts))],
             "parts": dict(parts),
             "controls": sum(example.split == "control" for example in built.examples),
-            **({"kept": len(kept_examples(plan))} if len(built.examples) > MOST_KEPT else {}),
+            **({"kept": len(kept)} if len(built.examples) > MOST_KEPT else {}),
             "entropy_bits": built.entropy_bits,
             "rule_only_bits": built.rule_only_bits,
             "rule_only_digits": built.rule_only_digits,
@@ -241,17 +242,14 @@ def open_folder(plan: Planned, loaded: "Loaded", engine: ModuleType) -> None:
 def kept_examples(plan: Planned) -> list[Example]:
     """What examples.jsonl holds: all of them, or of a large corpus those that readings ask; the rest are its source's,
     by the recipe and the digest."""
-    from toolkit.probes.repetition_prompts import draw_prompts
     from toolkit.training.readings import read_examples
+    from toolkit.training.repetition import drawn
 
     built, sample = plan.built, plan.recipe.recall.sample
     if len(built.examples) <= MOST_KEPT:
         return built.examples
     asked = {example.id for example in read_examples(built, sample or MOST_KEPT, plan.seed, everything=True)}
-    if how := plan.recipe.repetition:
-        asked |= {
-            prompt.example.id for prompt in draw_prompts(built.examples, how, plan.recipe.data.get("seed", plan.seed))
-        }
+    asked |= {prompt.example.id for prompt in drawn(plan.recipe, built, plan.seed)}
     return [example for example in built.examples if example.id in asked]
 
 

@@ -24,8 +24,14 @@ def repetition_every(training: Training) -> Every | None:
 def check_repetition(recipe: Recipe, built: Built, seed: int, loaded: Loaded) -> None:
     """Raises UserError where there is nothing to ask, or what is asked cannot be, before anything is written."""
     if recipe.repetition:
-        drawn = draw_prompts(built.examples, recipe.repetition, recipe.data.get("seed", seed))
-        render_prompts(loaded, recipe.model, drawn, recipe.repetition)
+        render_prompts(loaded, recipe.model, drawn(recipe, built, seed), recipe.repetition)
+
+
+def drawn(recipe: Recipe, built: Built, seed: int) -> list[Prompt]:
+    """What a run is asked at every reading; nothing where the recipe does not ask for it. Where [data] seed fixes the
+    facts, all runs are asked the same."""
+    how = recipe.repetition
+    return draw_prompts(built.examples, how, recipe.data.get("seed", seed)) if how else []
 
 
 def take_repetition(training: Training, name: str, step: int, epoch: float, more: dict[str, Any] | None = None) -> None:
@@ -54,17 +60,10 @@ def take_repetition(training: Training, name: str, step: int, epoch: float, more
 def prompts_of(training: Training) -> list[Prompt]:
     """What is asked at every reading, drawn once, with its frequency in what the stages train; run.json says how
     much of it there is."""
-    how = training.recipe.repetition
-    if how and not training.prompts:
+    if not training.prompts:
         parts = {part for stage in training.recipe.stage.values() for part in stage.train_on}
         texts = trained_texts(training.built.examples, parts)
-        drawn = draw_prompts(
-            # Where [data] seed fixes the facts, all runs are asked the same.
-            training.built.examples,
-            how,
-            training.recipe.data.get("seed", training.seed),
-        )
-        tell = training.progress.measuring
-        training.prompts = with_frequency(drawn, texts, lambda done, total: tell("counting", done, total))
-        training.run.update_info(repetition=describe(drawn, len(texts)))
+        prompts, tell = drawn(training.recipe, training.built, training.seed), training.progress.measuring
+        training.prompts = with_frequency(prompts, texts, lambda done, total: tell("counting", done, total))
+        training.run.update_info(repetition=describe(prompts, len(texts)))
     return training.prompts
