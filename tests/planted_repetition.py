@@ -35,24 +35,26 @@ class Told(NamedTuple):
 
 def repeated(
     folder: Path, readings: Sequence[Sequence[Told]], *, every: int = 2, questions: int = 0, stage: str = "learn",
-    source: str = "held_out",
+    source: str = "held_out", each: float = 1.0,
 ) -> list[Path]:  # fmt: skip
-    """Write a reading before training and after 1, 2, … epochs of `every` updates: Parquet files, metrics, run.json.
+    """Write a reading before training and after 1, 2, … times `each` epochs of `every` updates: Parquet files, metrics,
+    run.json.
 
     The first `questions` of each reading's prompts are the recipe's, without a reference answer.
     """
     from toolkit.probes.repetition import summarise
 
     paths, summaries = [], []
-    for epoch, told in enumerate(readings):
+    for reading, told in enumerate(readings):
+        when = {"stage": stage, "step": every * reading, "epoch": each * reading}
         rows = [
             row
             for place, one in enumerate(told)
-            for row in rows_of(folder, epoch, every, place, one, place < questions, stage, source)
+            for row in rows_of(folder, when, place, one, place < questions, source)
         ]
-        path = folder / f"probes/repetition-{stage}-{every * epoch:06d}.parquet"
+        path = folder / f"probes/repetition-{stage}-{every * reading:06d}.parquet"
         paths.append(write(path, rows))
-        when = {"stage": stage, "step": every * epoch, "epoch": float(epoch), "exposures": float(epoch)}
+        when["exposures"] = each * reading
         summaries.append({"kind": "repetition"} | when | summarise(rows))
     add_rows(folder, summaries)
     info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -63,11 +65,11 @@ def repeated(
 
 
 def rows_of(
-    folder: Path, epoch: int, every: int, place: int, told: Told, question: bool, stage: str, source: str
+    folder: Path, when: dict[str, Any], place: int, told: Told, question: bool, source: str
 ) -> list[dict[str, Any]]:
     name = f"question-{place + 1}" if question else f"example-{place}"
     shared = {
-        "run": folder.parent.name, "seed": 0, "stage": stage, "step": every * epoch, "epoch": float(epoch), "id": name,
+        "run": folder.parent.name, "seed": 0, **when, "id": name,
         "source": "question" if question else source, "prompt": told.prompt or f"What is {name}?",
         "turns": len(told.context.splitlines()), "context": told.context,
         "reference_nats": None if question else told.nats, "asked": told.asked, "mentioned": told.mentioned,

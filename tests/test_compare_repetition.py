@@ -21,11 +21,9 @@ from tests.planted import plant
 from tests.planted_classifiers import classifier, right_for
 from tests.planted_repetition import (
     Told,
-    add_rows,
     by_loss,
     by_nothing,
     by_step,
-    parted,
     repeated,
     stepped,
     with_counts,
@@ -360,77 +358,6 @@ def test_of_many_groups_there_are_counts() -> None:
     assert "Of 7 groups: more is repeated in 7; the table has each." in said
     assert "Between runs at the same reading: Of 7 groups: nothing can be said in 7" in said
     assert max(map(len, summary["repeated"])) < 260
-
-
-# --- losses ---
-
-
-def test_a_staircase_is_the_drop_at_each_boundary_and_a_level_loss_has_none() -> None:
-    for seed in range(3):
-        for name, drop in (("stairs", 0.3), ("level", 0.0)):
-            folder = run(name, seed)
-            repeated(folder, by_loss(seed))
-            stepped(folder, drop, seed=seed)
-    summary, said = summarised("stairs", "level")
-    (stage,) = of(summary, "stairs")["staircase"]
-    assert [boundary["epoch"] for boundary in stage["boundaries"]] == [1, 2, 3]
-    assert [boundary["drop"]["mean"] for boundary in stage["boundaries"]] == pytest.approx([0.3] * 3, abs=0.02)
-    assert stage["total"]["mean"] == pytest.approx(0.9, abs=0.05)
-    assert stage["share"]["mean"] == pytest.approx(1, abs=0.05)
-    assert "nats at 3 boundaries together (over 3 runs), " in said
-    assert "nats at 3 boundaries together (over 3 runs): steps down are not shown." in said
-
-
-def test_boundaries_of_a_second_stage_are_counted_from_its_own_start() -> None:
-    folder = run("two")
-    repeated(folder, by_loss(0))
-    stepped(folder, 0.3, epochs=2)
-    draw = random.Random(5)
-    add_rows(folder, [
-        {"kind": "train", "stage": "tune", "step": 40 + step, "epoch": 2 + step / 20, "exposures": 1.0,
-         "train/loss": 2 - 0.5 * ((step - 1) // 20) + draw.gauss(0, 0.01)} for step in range(1, 41)
-    ])  # fmt: skip
-    summary, _ = summarised("two")
-    learn, tune = of(summary, "two")["staircase"]
-    assert [boundary["epoch"] for boundary in (*learn["boundaries"], *tune["boundaries"])] == [1, 3]
-    assert tune["boundaries"][0]["drop"]["mean"] == pytest.approx(0.5, abs=0.03)
-    assert tune["boundaries"][0]["drop"]["over"] == "updates"
-
-
-def test_memorising_begins_where_held_out_answers_stay_behind_trained_ones() -> None:
-    for seed in range(2):
-        folder = run("lora", seed)
-        repeated(folder, by_loss(seed))
-        together = [4 - 0.3 * epoch for epoch in range(11)]
-        parted(folder, together, [*together[:5], *(together[4] + 0.1 * n for n in range(1, 7))])
-    summary, said = summarised("lora")
-    found = of(summary, "lora")["memorisation"]
-    assert [run["begins"] for run in found["per_run"]] == [5, 5]
-    assert (found["lowest"]["mean"], found["held_out"]) == (4, "validation")
-    # The twenty examples' difficulties have a mean of .475; they cost as much more at every reading.
-    assert found["readings"][-1]["gap"]["mean"] == pytest.approx(2.8 + 0.6 - 1.0, abs=0.01)
-    assert "trained examples stay ahead of held-out ones from epoch 5 on; the loss of held-out ones is lowest" in said
-
-
-@pytest.mark.parametrize("seeds", [1, 3])
-def test_facts_that_only_training_holds_are_set_against_controls(seeds: int) -> None:
-    for seed in range(seeds):
-        folder = run("lora", seed)
-        repeated(folder, by_loss(seed))
-        path = folder / "metrics.jsonl"
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        rows = [row | {"recall/read_conversations": 10, "recall/exact": 0.4 + 0.1 * seed} if row["kind"] == "recall"
-                else row for row in rows]  # fmt: skip
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    summary, said = summarised("lora")
-    if seeds == 1:
-        # Wilson's interval of .4 of 4 facts, rounded to two, and of none, from a table.
-        assert "40.0 % [15.0, 85.0] of those trained, 0.0 % [0.0, 49.0] of controls (Wilson's intervals" in said
-        return
-    assert of(summary, "lora")["injected"]["difference"]["mean"] == pytest.approx(0.5)
-    assert "difference 50.0 points [25.2, 74.8] over 3 runs: knowledge was injected" in said
-    runs("loss", seeds=1)
-    assert of(summarised("loss")[0], "loss")["injected"] is None
 
 
 # --- files ---

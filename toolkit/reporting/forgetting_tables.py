@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from toolkit.reporting.forgetting_words import ABOUT, not_negative, share, span
-from toolkit.reporting.page import Section
+from toolkit.reporting.page import NBSP, Section
 from toolkit.reporting.verdict import ALPHA
 
 Summary = dict[str, Any]
-NBSP = "\u00a0"
-"""Between the ends of an interval, which stay on one line."""
 MOST_ROWS = 120
 """Tests that the page lists one by one."""
 MOST_SUBJECTS, OF_ALL_GROUPS = 12, 72

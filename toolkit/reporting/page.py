@@ -51,6 +51,8 @@ KNOWLEDGE: dict[str, tuple[str, str]] = {
     "expected_calibration_error": ("expected calibration error", "{:.3f}"),
 }
 """What `summary.json` calls it, in words, and how it is written."""
+NBSP = "\u00a0"
+"""Between the ends of an interval, which stay on one line."""
 SIGNED = ("savings", "collateral")
 """Shares that may be negative."""
 PRIOR = {

@@ -92,9 +92,18 @@ def figures(groups: list[Group], said: Summary) -> Iterator[Drawn]:
         f"Repeated 4-grams and the loss of the reference answers, by {draw_on}.",
         draw.by_epoch(through, axis),
     )
-    yield "loops", f"Texts that end in a loop, and texts that do not end, by {draw_on}.", draw.loops(through, axis)
+    yield (
+        "loops",
+        f"Texts that end in a loop, and texts that do not end, by {draw_on}.",
+        draw.shares(through, axis, draw.LOOPS),
+    )
+    yield (
+        "alike",
+        f"How different the texts of one reading are from each other, by {draw_on}.",
+        draw.shares(through, axis, draw.ALIKE),
+    )
     yield "parroting", "Repetition and loss, within checkpoints and across them.", draw.against_loss(through, own, axis)
-    yield "staircase", "Training loss by update, and its steps at epoch boundaries.", losses.stairs(groups, own)
+    yield "staircase", "Training loss, and its steps at epoch boundaries.", losses.stairs(groups, own, axis)
     yield "memorisation", "Trained against held-out examples, by reading.", losses.memorised(groups, own, axis)
 
 

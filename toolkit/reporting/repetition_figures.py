@@ -18,6 +18,15 @@ from toolkit.reporting.repetition_read import GREEDY, HUMAN, SAMPLED
 Summary = dict[str, Any]
 Point = tuple[float, Mean]
 """An epoch, and a mean over runs there."""
+LOOPS = (
+    ("loops", "Texts that end in a loop", "share of texts"),
+    ("never_ended", "Texts that do not end by themselves", "share of texts"),
+)
+ALIKE = (
+    ("distinct_texts", "Different texts", "share of all texts"),
+    ("distinct_2", "Different 2-grams", "share of all texts' 2-grams"),
+)
+"""Measure, title and axis."""
 DASHED, DOTTED = (0, (5, 2)), (0, (1, 1.6))
 FEWEST_FOR_T = 3
 """The t interval of two runs is so wide that it would rule the axis."""
@@ -48,20 +57,19 @@ def by_epoch(groups: list[Group], axis: str) -> Figure | None:
         return figure
 
 
-def loops(groups: list[Group], axis: str) -> Figure | None:
-    """Shares of texts that end in a loop, and of those that do not end by themselves."""
-    kinds = (("loops", "Texts that end in a loop"), ("never_ended", "Texts that do not end by themselves"))
-    if not any(points(group, f"repetition/{GREEDY}/{key}") for group in groups for key, _ in kinds):
+def shares(groups: list[Group], axis: str, kinds: tuple[tuple[str, str, str], ...]) -> Figure | None:
+    """Two shares of each reading's greedy and sampled texts side by side: LOOPS, or ALIKE."""
+    if not any(points(group, f"repetition/{GREEDY}/{key}") for group in groups for key, *_ in kinds):
         return None
     with matplotlib.rc_context(STYLE):
         figure, panels, looks = new_figure(groups, panels=2, said=what_is_drawn(groups))
-        for panel, (key, title) in zip(panels, kinds, strict=True):
-            set_title(panel, title, "solid: greedy; dotted: sampled")
+        for panel, (key, title, label) in zip(panels, kinds, strict=True):
+            set_title(panel, title, "solid: greedy; dotted: sampled; dashed: human answers")
             for group in groups:
-                for texts, style in ((GREEDY, "-"), (SAMPLED, DOTTED)):
+                for texts, style in ((GREEDY, "-"), (SAMPLED, DOTTED), (HUMAN, DASHED)):
                     line(panel, groups, group, looks[group.name], points(group, f"repetition/{texts}/{key}"), style,
                          what="" if texts == GREEDY else texts, highest=1.0)  # fmt: skip
-            in_per_cent(panel, "share of texts")
+            in_per_cent(panel, label)
             epochs(panel, axis)
         return figure
 

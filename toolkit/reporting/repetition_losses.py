@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from toolkit.errors import UserError
-from toolkit.metrics.staircase import Onset, Staircase, onset
+from toolkit.metrics.staircase import SAME, Onset, Staircase, onset
 from toolkit.metrics.staircase import staircase as stairs_of
 from toolkit.reporting.groups import Group, setting
 from toolkit.reporting.learning import stage_of
@@ -33,35 +33,46 @@ def staircase(group: Group) -> list[Summary]:
     ]
 
 
+class Update(NamedTuple):
+    """One update with its training loss."""
+
+    epoch: float
+    step: int
+    loss: float
+
+
 class Stairs(NamedTuple):
     start: float
     """Epochs of the stages before it."""
+    updates: list[Update]
     found: Staircase
+
+    def last_before(self, boundary: int) -> int:
+        """The update that ends the stage's epoch of this number."""
+        return max(update.step for update in self.updates if update.epoch <= self.start + boundary + SAME)
 
 
 def stages_of(run: Run) -> dict[str, Stairs]:
     found, start = {}, 0.0
-    for stage, (epochs, values) in training_loss(run).items():
-        known = [place for place, value in enumerate(values) if math.isfinite(value)]
+    for stage, updates in training_loss(run).items():
+        known = [update for update in updates if math.isfinite(update.loss)]
         try:
-            stairs = stairs_of([epochs[place] - start for place in known], [values[place] for place in known])
+            stairs = stairs_of([update.epoch - start for update in known], [update.loss for update in known])
         except ValueError:
             # Epochs that do not ascend: rows that somebody put together.
             continue
         if stairs.steps:
-            found[stage] = Stairs(start, stairs)
-        start = max(epochs)
+            found[stage] = Stairs(start, known, stairs)
+        start = max(update.epoch for update in updates)
     return found
 
 
-def training_loss(run: Run) -> dict[str, tuple[list[float], list[float]]]:
-    """Epochs and losses of each stage's updates, in the order of the stages."""
-    found: dict[str, tuple[list[float], list[float]]] = {}
-    for row in run.rows("train", needed=("epoch",)):
+def training_loss(run: Run) -> dict[str, list[Update]]:
+    """Each stage's updates, in the order of the stages."""
+    found: dict[str, list[Update]] = {}
+    for row in run.rows("train", needed=("epoch", "step")):
         if row.get("train/loss") is not None:
-            epochs, losses = found.setdefault(row.get("stage") or "", ([], []))
-            epochs.append(row["epoch"])
-            losses.append(row["train/loss"])
+            found.setdefault(row.get("stage") or "", []).append(Update(row["epoch"], row["step"], row["train/loss"]))
     return found
 
 
@@ -72,7 +83,10 @@ def over_runs(stage: str, runs: list[Stairs]) -> Summary:
         drop = spread([step.drop for step in steps], all_or_none=True) | {"over": "runs"}
         if len(steps) == 1:
             drop |= {"low": steps[0].low, "high": steps[0].high, "over": "updates"}
-        boundaries.append({"epoch": runs[0].start + steps[0].epoch, "drop": drop, "updates": list(steps[0].updates)})
+        boundaries.append(
+            {"epoch": runs[0].start + steps[0].epoch, "step": runs[0].last_before(steps[0].epoch), "drop": drop,
+             "updates": list(steps[0].updates)}
+        )  # fmt: skip
     totals, falls, shares = (
         spread([getattr(run.found, name) for run in runs], all_or_none=True) for name in ("total", "fall", "share")
     )

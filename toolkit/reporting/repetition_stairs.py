@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
+from toolkit.metrics.staircase import SAME
 from toolkit.metrics.statistics import Mean
 from toolkit.reporting.figures import GREY, STYLE, Look, mark, new_figure, set_title, what_is_drawn
 from toolkit.reporting.groups import Group
 from toolkit.reporting.repetition_figures import DOTTED, FEWEST_FOR_T, epochs, line
-from toolkit.reporting.repetition_losses import recipe_stages, training_loss
+from toolkit.reporting.repetition_losses import Update, recipe_stages, training_loss
 
 Summary = dict[str, Any]
 MOST_POINTS = 400
@@ -22,8 +23,11 @@ APART = 3.5
 """Points between groups at one boundary."""
 
 
-def stairs(groups: list[Group], found: Summary) -> Figure | None:
-    """The training loss of each group's first run with its boundaries, and the drop at each boundary, over runs."""
+def stairs(groups: list[Group], found: Summary, axis: str) -> Figure | None:
+    """The training loss of each group's first run with its boundaries, and the drop at each boundary, over runs.
+
+    axis: "epochs" or "updates".
+    """
     drawn = [group for group in groups if found[group.name]["staircase"]]
     if not drawn:
         return None
@@ -34,55 +38,69 @@ def stairs(groups: list[Group], found: Summary) -> Figure | None:
         figure, panels, looks = new_figure(groups, panels=2, said=how)
         set_title(panels[0], "Training loss", "vertical lines: epoch boundaries")
         for group in drawn:
-            training(panels[0], groups, group, looks[group.name], found[group.name])
+            training(panels[0], groups, group, looks[group.name], found[group.name], axis)
         panels[0].set_ylabel("nats a token")
-        epochs(panels[0])
+        epochs(panels[0], axis)
         set_title(panels[1], "Drop at each epoch boundary", "above 0: a step down")
         panels[1].axhline(0, color=GREY, linewidth=0.8, zorder=1.5)
         for place, group in enumerate(drawn):
-            drops(panels[1], groups, group, looks[group.name], found[group.name], place - (len(drawn) - 1) / 2)
+            aside = APART * (place - (len(drawn) - 1) / 2)
+            drops(panels[1], groups, group, looks[group.name], found[group.name], aside, place_on(axis))
         panels[1].set_ylabel("nats")
-        panels[1].set_xlabel("boundary after epoch")
+        panels[1].set_xlabel(f"boundary after {'update' if axis == 'updates' else 'epoch'}")
         panels[1].xaxis.set_major_locator(MaxNLocator(nbins=11, integer=True))
         return figure
 
 
-def training(panel: Axes, groups: list[Group], group: Group, look: Look, found: Summary) -> None:
-    gid = mark(groups, group)
+def place_on(axis: str) -> str:
+    """The name under which readings, updates and boundaries hold their place."""
+    return "step" if axis == "updates" else "epoch"
+
+
+def training(panel: Axes, groups: list[Group], group: Group, look: Look, found: Summary, axis: str) -> None:
+    gid, place = mark(groups, group), place_on(axis)
     for stage in training_loss(group.runs[0]).values():
-        x, y = thinned(*stage)
-        panel.plot(x, y, color=look.colour, linewidth=1.0, alpha=0.75, gid=gid, zorder=2)
-    for epoch in {boundary["epoch"] for stage in found["staircase"] for boundary in stage["boundaries"]}:
-        panel.axvline(epoch, color=GREY, linewidth=0.6, linestyle=DOTTED, zorder=1)
+        points = [mean_point(updates, place) for updates in thinned(stage)]
+        panel.plot(*zip(*points, strict=True), color=look.colour, linewidth=1.0, alpha=0.75, gid=gid, zorder=2)
+    for at in sorted({boundary[place] for stage in found["staircase"] for boundary in stage["boundaries"]}):
+        panel.axvline(at, color=GREY, linewidth=0.6, linestyle=DOTTED, zorder=1)
     # Held-out losses are of answers' tokens.
     if found["memorisation"] and all((stage.get("loss_on") or "answer") == "answer" for stage in recipe_stages(group)):
-        means = [(one["epoch"], one["held_out"]["mean"]) for one in found["memorisation"]["readings"]]
+        means = [(one[place], one["held_out"]["mean"]) for one in found["memorisation"]["readings"]]
         panel.plot(
             *zip(*means, strict=True), color=look.colour, marker=look.marker, markersize=6, linewidth=0, gid=gid,
             markeredgecolor="white", markeredgewidth=0.7, zorder=3,
         )  # fmt: skip
 
 
-def thinned(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
-    """Means of neighbours, none across the end of an epoch, where there are more points than can be seen."""
-    size = math.ceil(len(x) / MOST_POINTS)
-    if size < 2:
-        return x, y
-    bins: list[list[int]] = [[]]
-    for place, epoch in enumerate(x):
+def thinned(updates: list[Update]) -> list[list[Update]]:
+    """Neighbours together, none across the end of an epoch, where there are more points than can be seen."""
+    size = math.ceil(len(updates) / MOST_POINTS)
+    bins: list[list[Update]] = [[]]
+    for update in updates:
         # The last update of an epoch has its number: 1.0 is of the first.
-        if bins[-1] and (len(bins[-1]) >= size or math.ceil(epoch - 1e-6) > math.ceil(x[bins[-1][0]] - 1e-6)):
+        if bins[-1] and (len(bins[-1]) >= size or epoch_of(update) > epoch_of(bins[-1][0])):
             bins.append([])
-        bins[-1].append(place)
-    means = [[math.fsum(values[place] for place in of) / len(of) for of in bins] for values in (x, y)]
-    return means[0], means[1]
+        bins[-1].append(update)
+    return bins
 
 
-def drops(panel: Axes, groups: list[Group], group: Group, look: Look, found: Summary, place: float) -> None:
+def epoch_of(update: Update) -> int:
+    return math.ceil(update.epoch - SAME)
+
+
+def mean_point(updates: list[Update], place: str) -> tuple[float, float]:
+    x, y = (math.fsum(getattr(update, name) for update in updates) / len(updates) for name in (place, "loss"))
+    return x, y
+
+
+def drops(
+    panel: Axes, groups: list[Group], group: Group, look: Look, found: Summary, points_aside: float, place: str
+) -> None:
     """Groups stand a little apart; what the page reads out is the boundary itself."""
-    aside = panel.transData + ScaledTranslation(place * APART / 72, 0, panel.get_figure(root=True).dpi_scale_trans)  # type: ignore[union-attr]
+    aside = panel.transData + ScaledTranslation(points_aside / 72, 0, panel.get_figure(root=True).dpi_scale_trans)  # type: ignore[union-attr]
     known = [
-        (boundary["epoch"], boundary["drop"])
+        (boundary[place], boundary["drop"])
         for stage in found["staircase"]
         for boundary in stage["boundaries"]
         if boundary["drop"]["mean"] is not None
@@ -118,21 +136,13 @@ def memorised(groups: list[Group], found: Summary, axis: str) -> Figure | None:
         panels[1].axhline(0, color=GREY, linewidth=0.8, zorder=1.5)
         for group in drawn:
             readings = found[group.name]["memorisation"]["readings"]
-            of = {name: [(one["step" if axis == "updates" else "epoch"], mean_of(one[name])) for one in readings]
+            of = {name: [(one[place_on(axis)], mean_of(one[name])) for one in readings]
                   for name in ("trained", "held_out", "gap")}  # fmt: skip
             look = looks[group.name]
             line(panels[0], groups, group, look, of["trained"], "-")
             line(panels[0], groups, group, look, of["held_out"], DOTTED, what="held-out")
-            line(
-                panels[1],
-                groups,
-                group,
-                look,
-                of["gap"],
-                "-",
-                lowest=-math.inf,
-                fewest=1 if len(group.runs) == 1 else FEWEST_FOR_T,
-            )
+            fewest = 1 if len(group.runs) == 1 else FEWEST_FOR_T
+            line(panels[1], groups, group, look, of["gap"], "-", lowest=-math.inf, fewest=fewest)
         panels[0].set_ylim(bottom=0)
         for panel in panels:
             panel.set_ylabel("nats a token")

@@ -1,17 +1,16 @@
-"""The tables on repetition, from what summary.json says: at the end, against loss and frequency, and of the losses."""
+"""The tables on repetition, from what summary.json says: at the end, against loss, frequency and decoding."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from toolkit.reporting.page import Section
+from toolkit.reporting.page import NBSP, Section
+from toolkit.reporting.repetition_loss_tables import of_losses
 from toolkit.reporting.repetition_prompts import COUNTS, DECODINGS, MAIN, MEASURES
 from toolkit.reporting.repetition_rank import counted, shown
 from toolkit.reporting.repetition_read import HUMAN
 from toolkit.reporting.verdict import ALPHA
 
 Summary = dict[str, Any]
-NBSP = "\u00a0"
-"""Between the ends of an interval, which stay on one line."""
 MOST_ROWS = 150
 """Checkpoints that are listed."""
 AT_END: dict[str, tuple[str, str]] = {
@@ -23,7 +22,7 @@ AT_END: dict[str, tuple[str, str]] = {
     "rep_w": ("tokens that occurred among the 16 before them", "%"),
     "distinct_1": ("different tokens, of all texts together", "%"),
     "distinct_2": ("different 2-grams, of all texts together", "%"),
-    "distinct_texts": ("texts that are unlike all others", "%"),
+    "distinct_texts": ("different texts, of all texts", "%"),
     "longest_repeat": ("longest repeat, characters", ""),
     "loops": ("texts that end in a loop", "%"),
     "compression_ratio": ("compression, texts of 512 bytes or more", ""),
@@ -64,12 +63,13 @@ def sections(said: Summary) -> Iterator[Section]:
          "across, line taken out", "between runs", "shown"],
         [loss_row(name, group, texts) for name, group in groups.items() for texts in DECODINGS],
     )  # fmt: skip
-    rows = list(reading_rows(groups, said.get("axis", "epoch")))
+    axis = said["axis"]
+    rows = list(reading_rows(groups, axis))
     if rows:
         yield Section(
             "Parroting and loss within each checkpoint",
             f"Greedy texts, by prompt. {CORRELATION}",
-            [said.get("axis", "epoch"), "stage", *names],
+            [axis, "stage", *names],
             rows[:MOST_ROWS],
         )
     yield Section(
@@ -95,41 +95,12 @@ def sections(said: Summary) -> Iterator[Section]:
         )
         yield Section(
             "Greedy and sampled by reading",
-            "Repeated 4-grams of greedy and of sampled texts of the same prompts, means over runs, and the"
-            " difference in"
-            " points.",
-            [said.get("axis", "epoch"), "stage", *names],
-            list(both_rows(groups, said.get("axis", "epoch")))[:MOST_ROWS],
+            "Repeated 4-grams of greedy and of sampled texts of the same prompts, means over runs, and the difference"
+            " in points.",
+            [axis, "stage", *names],
+            list(both_rows(groups, axis))[:MOST_ROWS],
         )
-    yield from of_losses(groups)
-
-
-def of_losses(groups: Summary) -> Iterator[Section]:
-    rows = list(step_rows(groups))
-    if rows:
-        yield Section(
-            "Steps of the training loss at epoch boundaries",
-            "Drop in nats: a step at the boundary beside one curve of the third degree through half an epoch"
-            " on each side,"
-            " so that a loss that falls smoothly has none. 95 % intervals over runs by t; of one run by the"
-            " scatter of its"
-            " updates, taken for independent. A step says that the batches before it were remembered, not that"
-            " early ones"
-            " are learned by heart; the gap between held-out and trained examples at the end stands below it.",
-            ["stage", "boundary after epoch", *groups],
-            rows,
-        )
-    known = {name: group["memorisation"] for name, group in groups.items() if group["memorisation"]}
-    if known:
-        yield Section(
-            "Where memorising begins",
-            "The gap is the loss of held-out examples less that of trained ones, less the same before training. It"
-            " begins at the first reading from which on its 95 % interval over examples (Welch) stays above 0. Nats a"
-            " token, the end mark included.",
-            ["group", "run", "held out", "gap begins at epoch", "gap at the end", "lowest held-out loss", "at epoch",
-             "held-out loss at the end", "examples"],
-            [memory_row(name, run) for name, own in known.items() for run in own["per_run"]],
-        )  # fmt: skip
+    yield from of_losses(groups, axis)
 
 
 def end_rows(groups: Summary) -> Iterator[list[str]]:
@@ -248,52 +219,3 @@ def decoding_rows(name: str, own: Summary) -> Iterator[list[str]]:
             over = f"{change['n']} runs" if change["over"] == "runs" else f"{found['prompts'][0]:,} prompts of one run"
             values = value(found["greedy"], "%"), value(found["sampled"], "%")
             yield [name, reading, *values, f"{100 * change['mean']:z.1f}{ends}", over]
-
-
-def step_rows(groups: Summary) -> Iterator[list[str]]:
-    """A row a stage and boundary, and below a stage's own their sum and what it is of the fall."""
-    stages = dict.fromkeys(stairs["stage"] for group in groups.values() for stairs in group["staircase"])
-    for stage in stages:
-        mine = {name: next((s for s in group["staircase"] if s["stage"] == stage), None)
-                for name, group in groups.items()}  # fmt: skip
-        every = {b["epoch"] for stairs in mine.values() if stairs for b in stairs["boundaries"]}
-        for epoch in sorted(every):
-            drops = [
-                next((b["drop"] for b in (stairs or {"boundaries": []})["boundaries"] if b["epoch"] == epoch), None)
-                for stairs in mine.values()
-            ]
-            yield [stage, f"{epoch:g}", *(step(drop) for drop in drops)]
-        yield [stage, "all together", *(step(stairs and stairs["total"]) for stairs in mine.values())]
-        shares = [None if stairs is None else stairs["share"] for stairs in mine.values()]
-        yield [stage, "share of the loss's fall", *(of_fall(spread) for spread in shares)]
-    gaps = [(group["memorisation"] or {"readings": []})["readings"] for group in groups.values()]
-    if stages and any(gaps):
-        cells = (step(readings[-1]["gap"]) if readings else "–" for readings in gaps)
-        yield ["at the end", "gap of held-out and trained examples", *cells]
-
-
-def step(spread: Summary | None) -> str:
-    if spread is None:
-        return "–"
-    if spread["mean"] is None:
-        return "too few updates"
-    ends = "" if spread["low"] is None else f"\n[{spread['low']:z.3f},{NBSP}{spread['high']:z.3f}]"
-    return f"{spread['mean']:z.3f}{ends}"
-
-
-def of_fall(spread: Summary | None) -> str:
-    """A share that may be above 1, where the loss rises within epochs."""
-    if not spread or spread["mean"] is None:
-        return "–"
-    ends = "" if spread["low"] is None else f"\n[{100 * spread['low']:z.0f},{NBSP}{100 * spread['high']:z.0f}]"
-    return f"{100 * spread['mean']:z.0f} %{ends}"
-
-
-def memory_row(name: str, run: Summary) -> list[str]:
-    gap, low, high = run["last_gap"]
-    return [
-        name, run["run"], "held-out examples" if run["held_out"] == "validation" else "controls",
-        "not by the end" if run["begins"] is None else f"{run['begins']:g}",
-        f"{gap:z.3f}\n[{low:z.3f},{NBSP}{high:z.3f}]", f"{run['lowest_loss']:.3f}", f"{run['lowest']:g}",
-        f"{run['last_loss']:.3f}", "{:,} and {:,}".format(*run["examples"]),
-    ]  # fmt: skip
