@@ -571,7 +571,7 @@ def test_the_table_has_a_row_a_measure_and_says_what_was_cut(
     [
         ({}, "tiny-base/seed-0: say what to ask: --tasks mmlu,gsm8k (or a folder of task files), --text held_out.txt."),
         ({"tasks": " , "}, "tiny-base/seed-0: say what to ask: --tasks"),
-        ({"tasks": "abilities,abilities"}, "tiny-base/seed-0: tasks: one of them is named twice"),
+        ({"tasks": "abilities,abilities"}, "tiny-base/seed-0: [forgetting] tasks: one of them is named twice"),
         ({"tasks": "recipes/none"}, '[forgetting] tasks: there is no folder "recipes/none".'),
         ({"text": "none.txt"}, "[forgetting] text: there is no file none.txt in "),
         ({"text": "held_out.txt", "format": "chatty"}, "--format chatty: plain or chat is expected."),

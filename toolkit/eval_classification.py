@@ -135,18 +135,14 @@ def classes_of(checkpoint: Checkpoint) -> Classes:
 
 def start(found: list[Asked], base: str | None, engine_name: str | None) -> tuple[list[Model], ModuleType]:
     """How each is to be loaded, and the engine for all. Raises UserError for all that can be known to fail before."""
-    from toolkit.models.opening import one_engine, prepare
+    from toolkit.models.opening import open_shared_engine, prepare
 
     models = []
     for checkpoint, classes in found:
         model = prepare(checkpoint, base, classes.format)
         changes = {"max_length": classes.max_length, "engine": engine_name or model.engine}
         models.append(model.model_copy(update=changes))
-    name = one_engine(models)
-    remarks().print(f"loading {name} …")
-    from toolkit.models import open_engine
-
-    return models, open_engine(name)
+    return models, open_shared_engine(models, remarks())
 
 
 # --- measuring ---

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from toolkit.checkpoints import Checkpoint, find_checkpoints
@@ -17,6 +18,7 @@ from toolkit.models.files import holds_adapter
 from toolkit.models.opening import refuse_unknown
 from toolkit.probes.named import check_named
 from toolkit.recipe import Forgetting, Model
+from toolkit.recipe.complaints import complain
 from toolkit.run_folder import FORGETTING, locked
 
 if TYPE_CHECKING:
@@ -125,28 +127,19 @@ def asked_of(target: Target, named: dict[str, list[str]], said: dict[str, Any]) 
     values = {key: value for key, value in said.items() if value is not None}
     try:
         return Forgetting.model_validate(named | values)
-    except ValueError as error:
-        from pydantic import ValidationError
-
-        if not isinstance(error, ValidationError):
-            raise
-        first = error.errors()[0]
-        raise UserError(f"{target.label}: {first['msg'].removeprefix('Value error, ')}.") from None
+    except ValidationError as error:
+        raise complain(error, target.label, Forgetting, prefix=("forgetting",), layers=[]) from None
 
 
 def measure(
     targets: list[Target], asked: list[Forgetting], changes: dict[str, Any], out: Path | None
 ) -> list[dict[str, Any]]:
     """One result a target; a base is loaded once for neighbours that share it."""
-    from toolkit.models.opening import one_engine
+    from toolkit.models.opening import open_shared_engine
 
     models = [model_of(target, changes) for target in targets]
-    name = one_engine(models)
     console = Console(stderr=True, highlight=False, markup=False)
-    console.print(f"loading {name} …")
-    from toolkit.models import open_engine
-
-    engine = open_engine(name)
+    engine = open_shared_engine(models, console)
     from toolkit.probes.forgetting import open_abilities
 
     loaded: dict[str, Abilities] = {}

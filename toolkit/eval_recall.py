@@ -97,18 +97,13 @@ def measure(
     deep: bool = False,
 ) -> list[dict[str, Any]]:
     """One result a checkpoint, with its own examples; the base is loaded once for neighbours that share it."""
-    from toolkit.models.opening import one_engine, prepare
+    from toolkit.models.opening import open_checkpoint, open_shared_engine, prepare
 
     asked = [prepare(checkpoint, base, form) for checkpoint in checkpoints]
     if engine_name:
         asked = [model.model_copy(update={"engine": engine_name}) for model in asked]
-    name = one_engine(asked)
     console = Console(stderr=True, highlight=False, markup=False)
-    console.print(f"loading {name} …")
-    from toolkit.models import open_engine
-
-    engine = open_engine(name)
-    from toolkit.models.opening import open_checkpoint
+    engine = open_shared_engine(asked, console)
     from toolkit.probes.recall_report import report
 
     opened = None

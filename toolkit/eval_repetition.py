@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from toolkit.checkpoints import Checkpoint, find_checkpoints
@@ -18,6 +19,7 @@ from toolkit.models.opening import refuse_unknown
 from toolkit.probes.repetition_prompts import Prompt, draw_prompts, trained_texts, with_frequency
 from toolkit.probes.repetition_report import print_report, results_of, texts_of
 from toolkit.recipe import Model, Repetition
+from toolkit.recipe.complaints import complain
 from toolkit.run_folder import write_whole
 
 if TYPE_CHECKING:
@@ -91,13 +93,8 @@ def how_of(checkpoint: Checkpoint, said: dict[str, Any]) -> Repetition:
     values = {key: known[key] for key in Repetition.model_fields if key in known}
     try:
         return Repetition.model_validate(values | {key: value for key, value in said.items() if value is not None})
-    except ValueError as error:
-        from pydantic import ValidationError
-
-        if not isinstance(error, ValidationError):
-            raise
-        first = error.errors()[0]
-        raise UserError(f"{checkpoint.label}: {first['msg'].removeprefix('Value error, ')}.") from None
+    except ValidationError as error:
+        raise complain(error, checkpoint.label, Repetition, prefix=("repetition",), layers=[]) from None
 
 
 def given_in(facts: Path | None) -> list[Example] | None:
@@ -151,19 +148,13 @@ def measure(
     out: Path,
 ) -> list[dict[str, Any]]:
     """One result a checkpoint, each kept as soon as it is there; neighbours that share a base load it once."""
-    from toolkit.models.opening import one_engine, prepare
+    from toolkit.models.opening import open_checkpoint, open_shared_engine, prepare
 
     models = [prepare(checkpoint, base, form) for checkpoint in checkpoints]
     if engine_name:
         models = [model.model_copy(update={"engine": engine_name}) for model in models]
-    name = one_engine(models)
     console = Console(stderr=True, highlight=False, markup=False)
-    console.print(f"loading {name} …")
-    from toolkit.models import open_engine
-
-    engine = open_engine(name)
-    from toolkit.models.opening import open_checkpoint
-
+    engine = open_shared_engine(models, console)
     opened = None
     results = []
     with progress(console) as tell:

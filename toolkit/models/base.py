@@ -124,6 +124,14 @@ def vocabulary_of(model: Model) -> int | None:
     return model.tokenizer.vocab_size if model.tokenizer else None
 
 
+def own_code(where: str) -> str:
+    """What is said where a base or a tokenizer is a program too, which a recipe must let run."""
+    return (
+        f"{where} comes with code of its own, which has not been run. Look at it, and let it run where you trust it:"
+        " [model] remote_code = true."
+    )
+
+
 def is_hub_name(base: str) -> bool:
     """`organisation/model`, and not a path into one of the project's folders."""
     return (

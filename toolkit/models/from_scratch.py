@@ -7,7 +7,7 @@ from typing import Any
 
 from toolkit.errors import UserError
 from toolkit.example import Example
-from toolkit.models.base import check_tokenizer, fetched
+from toolkit.models.base import check_tokenizer, fetched, own_code
 from toolkit.models.tokenizer_files import embedding_rows
 from toolkit.recipe import Model, Shape
 from toolkit.rendering import Format
@@ -111,10 +111,7 @@ def not_opened(model: Model, found: Path | str | None, error: Exception) -> str:
     assert model.tokenizer is not None
     where = f'[model.tokenizer] base = "{model.tokenizer.base}"'
     if "trust_remote_code" in str(error):
-        return (
-            f"{where} comes with code of its own, which has not been run. Look at it, and let it run where you trust"
-            " it: [model] remote_code = true."
-        )
+        return own_code(where)
     if isinstance(found, Path):
         first = f"{type(error).__name__}: {error}".splitlines()[0]
         return f"{where} could not be opened ({first}). Its files may be damaged: take another copy."

@@ -9,13 +9,15 @@ from pydantic import ValidationError
 from toolkit.checkpoints import Checkpoint
 from toolkit.classes import holds_classes, read_classes
 from toolkit.errors import MachineError, UserError
-from toolkit.models.base import base_digest, find_base
+from toolkit.models.base import base_digest, find_base, own_code
 from toolkit.models.files import AGAIN, AdapterConfig, Config, check_files, holds_adapter
 from toolkit.recipe import Model
 from toolkit.recipe.complaints import complain
 from toolkit.stored import read_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from toolkit.models.loaded import Loaded
 
 STORED = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
@@ -91,12 +93,19 @@ def refuse_unknown(form: str | None = None, engine: str | None = None) -> None:
         raise UserError(f"--engine {engine}: unsloth or transformers is expected.")
 
 
-def one_engine(models: list[Model]) -> Literal["unsloth", "transformers"]:
-    """The engine that all are to be loaded by: Unsloth patches its process, so that two cannot share one."""
+def open_shared_engine(models: list[Model], console: "Console") -> ModuleType:
+    """The engine that all are to be loaded by, with a word on it: importing it takes seconds.
+
+    Raises UserError where they have several: Unsloth patches its process, so that two cannot share one.
+    """
+    from toolkit.models import open_engine
+
     engines: set[Literal["unsloth", "transformers"]] = {model.engine for model in models}
     if len(engines) > 1:
         raise UserError("these checkpoints were trained with different engines; give --engine, or ask them one by one.")
-    return engines.pop()
+    (name,) = engines
+    console.print(f"loading {name} …")
+    return open_engine(name)
 
 
 def load_base(engine: ModuleType, base: Path | str, asked: Model, *, full: bool) -> "Loaded":
@@ -116,10 +125,7 @@ def not_loaded(base: Path | str, asked: Model, error: Exception) -> str:
     """Why a base could not be loaded, and what helps."""
     where = f'[model] base = "{asked.base}"'
     if "trust_remote_code" in str(error):
-        return (
-            f"{where} comes with code of its own, which has not been run. Look at it, and let it run where you trust"
-            " it: [model] remote_code = true."
-        )
+        return own_code(where)
     said = f"{where} could not be loaded: {first_line(error)}"
     if isinstance(base, Path):
         return f"{said}\nIts files may be damaged, or of a kind of model that is not known here; {AGAIN}."
