@@ -1,7 +1,7 @@
-"""Does parroting fade as the loss falls? The tiny study from random weights and its arms, three seeds, about an hour.
+"""Does parroting fade as the loss falls? The tiny study from random weights and its arms, six seeds each.
 
-`python -m benchmarks.scratch` trains what is not trained yet, compares it, and keeps the page's top and its numbers in
-benchmarks/. Started again with the same --folder it goes on.
+`python -m benchmarks.scratch` trains what is not trained yet (thirty runs, some three hours on one core), compares it,
+and keeps the page's top and its numbers in benchmarks/. Started again with the same --folder it goes on.
 """
 
 import json
@@ -32,7 +32,7 @@ def main(folder: Folder = None, quick: Quick = False) -> None:
             groups = groups[:1]
         else:
             for recipe in recipes:
-                toolkit("toolkit.run", recipe, "--seeds", "0,1,2")
+                toolkit("toolkit.run", recipe)
         toolkit("toolkit.compare", *(f"checkpoints/{group}" for group in groups), "--name", REPORT.name)
         if not quick:
             keep()

@@ -7,6 +7,7 @@ checkpoints a run's readings; the run is the unit of what is said of a recipe.
 from collections.abc import Iterator
 from typing import Any
 
+from toolkit.reporting import repetition_arms as arms
 from toolkit.reporting import repetition_figures as draw
 from toolkit.reporting import repetition_groups as numbers
 from toolkit.reporting import repetition_stairs as losses
@@ -29,7 +30,7 @@ def added(said: Summary, groups: list[Group]) -> Summary:
     ):
         return said
     found = {group.name: numbers.of_group(group, rows) for group, rows in zip(groups, through, strict=True)}
-    between = numbers.outcomes(groups, through)
+    between = arms.outcomes(groups, through)
     outcomes = said["outcomes"] | between
     return said | {
         "repeated": words.in_words(found, outcomes, said["primary"]),

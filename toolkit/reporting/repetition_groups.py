@@ -5,15 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from toolkit.metrics.association import FEWEST_RUNS, across_runs
-from toolkit.metrics.testing import contrasts_among, holm
 from toolkit.probes.repetition_report import MEASURES, over_prompts
 from toolkit.reporting import repetition_losses as losses
 from toolkit.reporting import repetition_prompts as prompts
-from toolkit.reporting.groups import Group, setting
+from toolkit.reporting.groups import Group
 from toolkit.reporting.repetition_rank import Ranked, over_runs, ranked
 from toolkit.reporting.repetition_read import Repeated
 from toolkit.reporting.summary import spread
-from toolkit.reporting.verdict import ALPHA, EVERY_OUTCOME, OF_REPETITION, contrast
 
 Summary = dict[str, Any]
 LOSS = "repetition/reference_nats"
@@ -157,31 +155,3 @@ def prompts_of(read: Repeated) -> frozenset[str]:
 
 def is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
-
-
-def outcomes(groups: list[Group], through: list[Group]) -> Summary:
-    """Which group repeats less, by runs: exploratory, with Holm over each outcome's contrasts."""
-    found = {}
-    for name in OF_REPETITION:
-        values = {
-            group.name: [end_of(rows, group.after).get(name) for rows in readings.readings]
-            for group, readings in zip(groups, through, strict=True)
-        }
-        known = [group for group in groups if any(value is not None for value in values[group.name])]
-        results = [compared(a, b, name, values) for a, b in contrasts_among(known)]
-        for result, corrected in zip(results, holm([result["p"] for result in results]), strict=True):
-            result["holm"], result["shown"] = corrected, corrected is not None and corrected <= ALPHA
-        if results:
-            spreads = {group.name: spread(values[group.name], all_or_none=True) for group in groups}
-            found[name] = {"said": EVERY_OUTCOME[name].said, "groups": spreads, "contrasts": results}
-    return found
-
-
-def compared(a: Group, b: Group, name: str, values: dict[str, list[float | None]]) -> Summary:
-    result = contrast(a, b, name, None, values[a.name], values[b.name])
-    lengths = [setting(group, LENGTH) for group in (a, b)]
-    if "why_not" in result or lengths[0] == lengths[1]:
-        return result
-    # A longer text repeats more, whatever wrote it.
-    nothing = dict.fromkeys(("difference", "low", "high", "p", "exact"))
-    return result | nothing | {"why_not": f"their texts were cut after {lengths[0]} and {lengths[1]} tokens"}

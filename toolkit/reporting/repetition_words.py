@@ -51,7 +51,7 @@ def contrasted(outcomes: Summary, known: Summary, primary: str) -> list[str]:
         about, spreads, results = EVERY_OUTCOME[name], outcomes[name]["groups"], outcomes[name]["contrasts"]
         said = f"{about.said[0].upper()}{about.said[1:]} (exploratory):"
         tested = [result for result in results if result["p"] is not None]
-        if len(results) <= (MOST_CONTRASTS if name.endswith(MAIN) else 1):
+        if len(results) <= (MOST_CONTRASTS if MAIN in name else 1):
             lines += [f"{said} {between_groups(about, r, spreads[r['a']], spreads[r['b']])}" for r in results]
         elif tested:
             count = sum(result["shown"] for result in tested)

@@ -73,9 +73,12 @@ OF_VALIDATION = by_name(
 MEAN_CHANGE = "forgetting/mean_change"
 OF_FORGETTING = by_name(Outcome(MEAN_CHANGE, "mean change over tasks", in_points, ahead="forgot less"))
 """Of runs of both kinds, where forgetting was measured; never primary."""
-LESS = "repeats itself less"
+LESS, REPEATED = "repeats itself less", "repeated 4-grams of greedy texts"
+THROUGH, AT_EQUAL_LOSS = "repetition/greedy/seq_rep_4/through", "repetition/greedy/seq_rep_4/at_equal_loss"
 OF_REPETITION = by_name(
-    Outcome("repetition/greedy/seq_rep_4", "repeated 4-grams of greedy texts at the end", percent, True, LESS),
+    Outcome("repetition/greedy/seq_rep_4", f"{REPEATED} at the end", percent, True, LESS),
+    Outcome(THROUGH, f"{REPEATED}, mean of all readings after training began", percent, True, LESS),
+    Outcome(AT_EQUAL_LOSS, f"{REPEATED} at equal loss of the reference answers", percent, True, LESS),
     Outcome("repetition/greedy/loops", "greedy texts that end in a loop at the end", percent, True, "loops less often"),
     Outcome("repetition/greedy/never_ended", "greedy texts without an end", percent, True, "ends more of its texts"),
 )
