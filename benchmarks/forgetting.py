@@ -74,7 +74,7 @@ def keep(report: Path) -> None:
 
 
 def verdict_and_figures(page: Path, picture: Path) -> None:
-    """The page down to its first four figures, which are those of forgetting and of the loss."""
+    """A report's page down to its first four figures, as a picture."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -79,7 +79,8 @@ def at_equal_loss(through: list[Group]) -> tuple[Values, str | None]:
     """The mean over all losses of the reference answers that every run passes on its way down, each counted alike.
 
     A run's repetition at a loss is that between its two readings around it, on a straight line: where it bends, that
-    is above or below the truth, in arms that are read at like losses by as much.
+    is above or below the truth, in arms that are read at like losses by as much. The losses are chosen by all runs of
+    all groups alike, so that exchanging runs between groups would change nothing: the test stays exact.
     """
     import numpy as np
 
