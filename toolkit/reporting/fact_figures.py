@@ -68,7 +68,7 @@ def position_map(summaries: list[dict[str, Any]]) -> Figure | None:
         panel.set_xticks(range(longest), [str(x + 1) for x in range(longest)])
         panel.set_yticks(range(len(rows)), [name for name, _ in rows])
         panel.set_xlabel("position of the digit")
-        set_title(panel, "Digits right by position, per cent", "at the end; mean over runs; all digits before it given")
+        set_title(panel, "Digits right by position, per cent", "at the end, those before it given; mean over runs")
         return figure
 
 

@@ -4,7 +4,7 @@ Arms of a study end where little is repeated any more: what they differ in shows
 slowly repeats more at the same epoch for that alone, so that they are compared at the same loss too.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit.metrics.testing import contrasts_among, holm
 from toolkit.reporting.groups import Group, setting
@@ -24,6 +24,14 @@ FEWEST = 2
 """Readings that all runs share, and readings of one run between which its loss falls."""
 
 
+class Found(NamedTuple):
+    values: Values
+    why_not: str | None = None
+    """Why there are none, where readings that do not compare are the reason."""
+    about: Summary = {}
+    """What summary.json says of them beside their contrasts."""
+
+
 def outcomes(groups: list[Group], through: list[Group]) -> Summary:
     """Every outcome with its contrasts, exploratory, with Holm over those of an outcome.
 
@@ -31,7 +39,7 @@ def outcomes(groups: list[Group], through: list[Group]) -> Summary:
     """
     found = {}
     for name in OF_REPETITION:
-        values, why_not = values_of(name, groups, through)
+        values, why_not, about = values_of(name, groups, through)
         known = [
             group for group, read in zip(groups, through, strict=True)
             if any(value is not None for value in values[group.name]) or (why_not and any(read.readings))
@@ -41,22 +49,21 @@ def outcomes(groups: list[Group], through: list[Group]) -> Summary:
             result["holm"], result["shown"] = corrected, corrected is not None and corrected <= ALPHA
         if results:
             spreads = {group.name: spread(values[group.name], all_or_none=True) for group in groups}
-            found[name] = {"said": EVERY_OUTCOME[name].said, "groups": spreads, "contrasts": results}
+            found[name] = {"said": EVERY_OUTCOME[name].said, "groups": spreads, "contrasts": results} | about
     return found
 
 
-def values_of(name: str, groups: list[Group], through: list[Group]) -> tuple[Values, str | None]:
-    """One number a run, and why there are none where readings that do not compare are the reason."""
+def values_of(name: str, groups: list[Group], through: list[Group]) -> Found:
     if name in (THROUGH, AT_EQUAL_LOSS):
         return (means if name == THROUGH else at_equal_loss)(through)
     ends = {
         group.name: [end_of(rows, group.after).get(name) for rows in readings.readings]
         for group, readings in zip(groups, through, strict=True)
     }
-    return ends, None
+    return Found(ends)
 
 
-def means(through: list[Group]) -> tuple[Values, str | None]:
+def means(through: list[Group]) -> Found:
     """The mean over the readings after training began that all runs share."""
     place = "step" if axis_of(through) == "updates" else "epoch"
     by_run = {
@@ -72,10 +79,10 @@ def means(through: list[Group]) -> tuple[Values, str | None]:
         name: [sum(run[at] for at in shared) / len(shared) if run and shared else None for run in runs]
         for name, runs in by_run.items()
     }
-    return values, "their texts were written at different readings" if every and not shared else None
+    return Found(values, "their texts were written at different readings" if every and not shared else None)
 
 
-def at_equal_loss(through: list[Group]) -> tuple[Values, str | None]:
+def at_equal_loss(through: list[Group]) -> Found:
     """The mean over all losses of the reference answers that every run passes on its way down, each counted alike.
 
     A run's repetition at a loss is that between its two readings around it, on a straight line: where it bends, that
@@ -97,8 +104,9 @@ def at_equal_loss(through: list[Group]) -> tuple[Values, str | None]:
         return float(np.trapezoid(np.interp(at, losses, repeated), at) / (highest - lowest))
 
     values: Values = {name: [mean_of(run) for run in runs] for name, runs in by_run.items()}
-    no_loss = every and lowest >= highest
-    return values, "there is no loss of the reference answers that all runs pass" if no_loss else None
+    if every and lowest >= highest:
+        return Found(values, "there is no loss of the reference answers that all runs pass")
+    return Found(values, about={"losses": [lowest, highest]} if every else {})
 
 
 def falling(rows: list[Row]) -> list[tuple[float, float]]:

@@ -8,7 +8,7 @@ from toolkit.reporting.repetition_loss_tables import of_losses
 from toolkit.reporting.repetition_prompts import COUNTS, DECODINGS, MAIN, MEASURES
 from toolkit.reporting.repetition_rank import counted, shown
 from toolkit.reporting.repetition_read import HUMAN
-from toolkit.reporting.verdict import ALPHA
+from toolkit.reporting.verdict import ALPHA, agree
 
 Summary = dict[str, Any]
 MOST_ROWS = 150
@@ -127,8 +127,7 @@ def value(spread: Summary | None, unit: str) -> str:
     ends = inside or spread
     if ends["low"] is None:
         return said
-    if ends["low"] == ends["high"]:
-        # Runs or prompts that agree do not say that others would.
+    if agree(ends):
         return said if inside else f"{said}\nin each run"
     low, high = max(ends["low"], 0), min(ends["high"], 1) if unit == "%" else ends["high"]
     said += f"\n[{form.format(times * low)},{NBSP}{form.format(times * high)}]"
@@ -208,7 +207,8 @@ def frequency_rows(groups: Summary) -> Iterator[list[str]]:
             continue
         for (name, texts), own in rows.items():
             found = {"last": own["last"], "pooled": own["pooled"], "loss_held": own["pooled_loss_held"]}
-            yield [what, name, texts, *(rho(one) for one in found.values()), conclusions(found)]
+            first = next(iter(rows)) == (name, texts)
+            yield [what if first else "", name, texts, *(rho(one) for one in found.values()), conclusions(found)]
 
 
 def decoding_rows(name: str, own: Summary) -> Iterator[list[str]]:

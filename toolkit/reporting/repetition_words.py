@@ -8,7 +8,7 @@ from toolkit.reporting.repetition_prompts import COUNTS, MAIN
 from toolkit.reporting.repetition_rank import counted as how_many
 from toolkit.reporting.repetition_rank import rho_text, shown
 from toolkit.reporting.repetition_read import GREEDY, SAMPLED
-from toolkit.reporting.verdict import ALPHA, EVERY_OUTCOME, OF_REPETITION
+from toolkit.reporting.verdict import ALPHA, EVERY_OUTCOME, OF_REPETITION, agree
 from toolkit.reporting.verdict import sentence as between_groups
 
 Summary = dict[str, Any]
@@ -35,12 +35,12 @@ def in_words(found: Summary, outcomes: Summary, primary: str) -> list[str]:
 
 
 def answered(question: str, of_group: Callable[[Summary], str], known: Summary) -> str:
-    """Empty where no group has an answer."""
+    """Several answers stand in a line each; empty where no group has one."""
     answers = {name: answer for name, group in known.items() if (answer := of_group(group))}
     if len(answers) > 1 and len(set(answers.values())) == 1:
         return f"{question} All groups: {next(iter(answers.values()))}."
-    said = [f"{name}: {answer}" for name, answer in answers.items()]
-    return f"{question} {'. '.join(said)}." if said else ""
+    said = [f"{name}: {answer}." for name, answer in answers.items()]
+    return ("\n" if len(said) > 1 else " ").join([question, *said]) if said else ""
 
 
 def contrasted(outcomes: Summary, known: Summary, primary: str) -> list[str]:
@@ -49,7 +49,12 @@ def contrasted(outcomes: Summary, known: Summary, primary: str) -> list[str]:
     others = ["loss/answer_nats_validation", *["recall/exact"] * any(group["injected"] for group in known.values())]
     for name in (name for name in (*OF_REPETITION, *others) if name in outcomes and name != primary):
         about, spreads, results = EVERY_OUTCOME[name], outcomes[name]["groups"], outcomes[name]["contrasts"]
-        said = f"{about.said[0].upper()}{about.said[1:]} (exploratory):"
+        values = {value for spread in spreads.values() for value in spread["per_run"]}
+        if len(values) == 1 and None not in values:
+            # As where no text loops any more: the line on the end says it.
+            continue
+        losses = "" if (ends := outcomes[name].get("losses")) is None else " from {:.2f} to {:.2f} nats".format(*ends)
+        said = f"{about.said[0].upper()}{about.said[1:]}{losses} (exploratory):"
         tested = [result for result in results if result["p"] is not None]
         if len(results) <= (MOST_CONTRASTS if MAIN in name else 1):
             lines += [f"{said} {between_groups(about, r, spreads[r['a']], spreads[r['b']])}" for r in results]
@@ -239,8 +244,7 @@ def share(spread: Summary) -> str:
     said = f"{100 * spread['mean']:.1f} %"
     if spread["low"] is None:
         return said
-    if spread["low"] == spread["high"]:
-        # Runs that agree do not say that others would.
+    if agree(spread):
         return f"{said} in each run"
     return f"{said} [{100 * max(spread['low'], 0):.1f}, {100 * min(spread['high'], 1):.1f}]"
 

@@ -270,9 +270,16 @@ def interval(about: Outcome, spread: dict[str, Any]) -> str:
     low, high = spread["low"], spread["high"]
     if low is None:
         return about.form(spread["mean"])
+    if agree(spread):
+        return f"{about.form(spread['mean'])} in each run"
     if about.form is percent:
         low, high = max(low, 0.0), min(high, 1.0)
     return f"{about.form(spread['mean'])} [{about.form(low)}, {about.form(high)}]"
+
+
+def agree(ends: dict[str, Any]) -> bool:
+    """Whether an interval has no width, up to rounding: its runs agree, which does not say that others would."""
+    return math.isclose(ends["low"], ends["high"], rel_tol=1e-9, abs_tol=1e-12)
 
 
 def change(about: Outcome, result: dict[str, Any]) -> str:
