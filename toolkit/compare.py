@@ -14,9 +14,14 @@ import typer
 
 from toolkit.errors import UserError
 from toolkit.recipe.table import NAME_RULE, is_name
+from toolkit.run_folder import write_whole
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console
+
+    from toolkit.reporting.groups import Group
+    from toolkit.reporting.page import Parts
 
 REPORTS = Path("reports")
 LONGEST = 80
@@ -57,41 +62,62 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
     """
     if name is not None and not is_name(name):
         raise UserError(f"--name {name!r}: {NAME_RULE}.")
-    from toolkit.reporting.groups import collect
-
-    groups, unread = collect(arguments)
+    from rich.console import Console
 
     from toolkit.reporting import classifiers, facts, forgetting, repetition
+    from toolkit.reporting.groups import collect
+
+    with Console(stderr=True).status("reading the runs …") as status:
+        groups, unread = collect(arguments)
+        # Both have the same functions.
+        kind = classifiers if groups[0].classifies else facts
+        folder = REPORTS / (name or report_name([group.name for group in groups]))
+        status.update("comparing …")
+        summary = forgetting.added({"name": folder.name, **kind.summarise(groups, unread)}, groups)
+        summary = repetition.added(summary, groups)
+        drawn: dict[str, tuple[str, Figure]] = {}
+        for figures in (repetition.figures, forgetting.figures, kind.figures):
+            for file, caption, figure in figures(groups, summary):
+                if figure is not None:
+                    drawn[file] = (caption, figure)
+                    status.update(f"drawing: {caption}")
+        parts = repetition.with_sections(forgetting.with_sections(kind.parts(summary), summary), summary, groups)
+        rows = (*kind.measured(summary), *forgetting.measured(summary), *repetition.measured(summary))
+        status.update(f"writing {folder.as_posix()}/ …")
+        command = f"python -m toolkit.compare {shlex.join(arguments)} --name {folder.name}"
+        write_report(folder, summary, groups, drawn, parts, command)
+        write_whole(folder / "summary.csv", as_csv(rows))
+    print_report(folder, summary, parts, console)
+    return folder
+
+
+def write_report(
+    folder: Path, summary: dict[str, Any], groups: "list[Group]", drawn: "dict[str, tuple[str, Figure]]",
+    parts: "Parts", command: str,
+) -> None:  # fmt: skip
+    """Write the figures, the page with the files beside it, and summary.json. drawn: caption and figure by file."""
+    from toolkit.reporting import repetition
     from toolkit.reporting.page import page
     from toolkit.reporting.saving import inline, png, svg
-    from toolkit.reporting.summary import SAID
-    from toolkit.reporting.table import print_table
-    from toolkit.run_folder import write_whole
 
-    # Both have the same functions.
-    kind = classifiers if groups[0].classifies else facts
-    folder = REPORTS / (name or report_name([group.name for group in groups]))
-    summary = forgetting.added({"name": folder.name, **kind.summarise(groups, unread)}, groups)
-    summary = repetition.added(summary, groups)
-    extras = (*repetition.figures(groups, summary), *forgetting.figures(groups, summary))
-    figures = (*extras, *kind.figures(groups, summary))
-    drawn = {file: (caption, figure) for file, caption, figure in figures if figure is not None}
-    names = [group.name for group in groups]
     summary["figures"] = [(folder / f"{file}.{ending}").as_posix() for file in drawn for ending in ("png", "svg")]
     # What cannot be written as JSON is found before anything is.
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     for file, (_, figure) in drawn.items():
         write_whole(folder / f"{file}.png", png(figure))
         write_whole(folder / f"{file}.svg", svg(figure, name=file))
+    names = [group.name for group in groups]
     on_page = [(caption, inline(figure, names, file)) for file, (caption, figure) in drawn.items()]
-    command = f"python -m toolkit.compare {shlex.join(arguments)} --name {folder.name}"
-    parts = repetition.with_sections(forgetting.with_sections(kind.parts(summary), summary), summary, groups)
     for file, content in repetition.files(groups, summary):
         write_whole(folder / file, content)
     write_whole(folder / "index.html", page(summary, groups, on_page, parts, command))
     write_whole(folder / "summary.json", text)
-    rows = (*kind.measured(summary), *forgetting.measured(summary), *repetition.measured(summary))
-    write_whole(folder / "summary.csv", as_csv(rows))
+
+
+def print_report(folder: Path, summary: dict[str, Any], parts: "Parts", console: "Console") -> None:
+    """Print the verdict in words, the table, and where the report lies."""
+    from toolkit.reporting.summary import SAID
+    from toolkit.reporting.table import print_table
 
     unable = [f"What this design cannot show: {line}." for line in summary["limits"]]
     for line in (*(line for part in SAID for line in summary.get(part, [])), *unable):
@@ -103,7 +129,6 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
         soft_wrap=True,
         markup=False,
     )
-    return folder
 
 
 def as_csv(measured: Iterable[tuple[str, str, dict[str, Any]]]) -> str:
