@@ -1,34 +1,35 @@
-"""Planted arms: one that only learns more slowly, one that repeats more at equal loss, and some that do not compare."""
+"""Planted arms: one that repeats more on the way and not at the end, and some whose readings do not compare."""
 
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.planted_repetition import Told, repeated
+from tests.planted_repetition import Told, add_rows, repeated
 from tests.test_compare_repetition import here, run, summarised  # noqa: F401
 
 SEEDS = 6
-THROUGH, AT_EQUAL_LOSS = "repetition/greedy/seq_rep_4/through", "repetition/greedy/seq_rep_4/at_equal_loss"
+END = "repetition/greedy/seq_rep_4"
+THROUGH, DIFFERENT = f"{END}/through", "repetition/greedy/distinct_texts/through"
 
 
-def arm(
-    name: str, *, speed: float = 1.0, more: float = 0.0, losses: list[float] | None = None
-) -> list[list[tuple[float, float]]]:
-    """Six runs that repeat .2 a nat, and `more`: loss and repetition of each at every reading after training began."""
+def arm(name: str, *, halved: float = 1.0, texts: int | None = None, **where: Any) -> list[list[float]]:
+    """Six runs that repeat .6 at first, and half as much after each so many epochs; how much at each of their eight
+    readings after training began. texts: so many differ at the first of these.
+    """
     found = []
     for seed in range(SEEDS):
         draw = random.Random(f"{name}{seed}")
-        readings, path = [], []
+        readings = []
         for epoch in range(9):
-            loss = losses[epoch] if losses else 1 + 3 * float(np.exp(-speed * epoch / 3)) + draw.gauss(0, 0.02)
-            level = 0.2 * (loss - 1) + more + draw.gauss(0, 0.004)
-            # Prompts about the mean, which is what is compared.
-            readings.append([Told(level + aside, None, loss + 5 * aside) for aside in (-0.01, 0.0, 0.01)])
-            path.append((loss, level))
-        repeated(run(name, seed), readings)
-        found.append(path[1:])
+            level = 0.6 * 2 ** (-epoch / halved) + draw.uniform(0, 0.01)
+            said = [str(number % texts) if texts and epoch == 1 else str(number) for number in range(10)]
+            readings.append([Told(level, None, 4 - 0.1 * epoch, text=text) for text in said])
+        repeated(run(name, seed), readings, **where)
+        found.append([reading[0].greedy or 0 for reading in readings[1:]])
     return found
 
 
@@ -37,68 +38,111 @@ def contrast(summary: dict[str, Any], outcome: str) -> dict[str, Any]:
     return result
 
 
-def test_an_arm_that_learns_more_slowly_repeats_more_on_the_way_and_not_at_the_same_loss() -> None:
-    fast, slow = arm("fast", speed=1.2), arm("slow", speed=0.6)
+def test_an_arm_that_repeats_more_on_the_way_is_shown_to_where_both_end_alike() -> None:
+    fast, slow = arm("fast"), arm("slow", halved=1.4)
     summary, said = summarised("fast", "slow")
-    means = [[np.mean([repeats for _, repeats in run]) for run in of] for of in (fast, slow)]
     result = contrast(summary, THROUGH)
-    assert result["difference"] == pytest.approx(np.mean(means[1]) - np.mean(means[0]))
-    assert result["shown"]
-    assert "mean of all readings after training began (exploratory): fast " in said
+    assert result["difference"] == pytest.approx(np.mean(slow) - np.mean(fast))
+    assert result["p"] == pytest.approx(2 / 924)
+    spread = summary["outcomes"][THROUGH]["groups"]["slow"]
+    assert spread["per_run"] == pytest.approx([np.mean(levels) for levels in slow])
+    assert "4-grams of greedy texts, mean of the readings on the way (8 readings) (exploratory): fast " in said
     assert "Difference shown: fast repeats itself less" in said
-    equal = contrast(summary, AT_EQUAL_LOSS)
-    assert abs(equal["difference"]) < 0.01 < result["difference"]
-    assert not equal["shown"]
+    assert contrast(summary, END)["difference"] < 0.02 < result["difference"]
 
 
-def test_an_arm_that_repeats_more_at_the_same_loss_is_shown_to_and_by_how_much() -> None:
-    plain, packed = arm("plain"), arm("packed", speed=0.7, more=0.1)
-    summary, said = summarised("plain", "packed")
-    result = contrast(summary, AT_EQUAL_LOSS)
-    assert result["difference"] == pytest.approx(0.1, abs=0.01)
-    assert result["low"] < 0.1 < result["high"]
-    # By a fine grid in place of the exact integral, over the losses that all twelve runs pass.
-    runs = [path for of in (plain, packed) for path in of]
-    kept = [
-        [point for place, point in enumerate(path) if point[0] < min([p[0] for p in path[:place]], default=9)]
-        for path in runs
-    ]
-    lowest, highest = max(path[-1][0] for path in kept), min(path[0][0] for path in kept)
-    grid = np.linspace(lowest, highest, 200_001)
-    values = [float(np.mean(np.interp(grid, *np.array(path[::-1]).T))) for path in kept]
-    assert result["difference"] == pytest.approx(np.mean(values[SEEDS:]) - np.mean(values[:SEEDS]), abs=1e-5)
-    assert summary["outcomes"][AT_EQUAL_LOSS]["losses"] == pytest.approx([lowest, highest])
-    assert f"from {lowest:.2f} to {highest:.2f} nats (exploratory)" in said
+def test_an_arm_that_says_the_same_to_all_is_shown_to_though_it_repeats_no_more() -> None:
+    arm("many")
+    arm("one", texts=1)
+    summary, said = summarised("many", "one")
+    # One of ten texts differs at one of eight readings.
+    assert contrast(summary, DIFFERENT)["difference"] == pytest.approx(-0.9 / 8)
+    assert "Difference shown: many says the same to fewer prompts" in said
+    assert not contrast(summary, THROUGH)["shown"]
 
 
-def test_arms_without_a_loss_or_a_reading_in_common_are_not_compared_by_it() -> None:
-    arm("high", losses=[5 - 0.05 * epoch for epoch in range(9)])
-    arm("low", losses=[3 - 0.05 * epoch for epoch in range(9)])
-    summary, said = summarised("high", "low")
-    result = contrast(summary, AT_EQUAL_LOSS)
-    assert (result["difference"], result["p"]) == (None, None)
-    assert summary["outcomes"][AT_EQUAL_LOSS]["groups"]["high"]["mean"] is None
-    assert "high –, low –. No test: there is no loss of the reference answers that all runs pass." in said
-    assert contrast(summary, THROUGH)["p"] is not None
+def test_arms_that_were_read_at_other_times_have_no_mean_on_the_way_and_spoil_no_other_contrast() -> None:
+    arm("a")
+    arm("b", halved=1.4)
+    arm("c", every=7, each=3.5)
+    summary, said = summarised("a", "b", "c")
+    results = {(one["a"], one["b"]): one for one in summary["outcomes"][THROUGH]["contrasts"]}
+    assert results["a", "b"]["shown"]
+    for pair in (("a", "c"), ("b", "c")):
+        assert results[pair]["p"] is None
+        assert results[pair]["why_not"].startswith(
+            "their texts were read at other epochs and updates (8 and 8 readings)"
+        )
+    assert "No test: their texts were read at other epochs and updates" in said
+    assert all(one["p"] is not None for one in summary["outcomes"][END]["contrasts"])
 
 
-def test_arms_that_were_read_at_other_times_have_no_mean_through_training() -> None:
+def test_equal_updates_of_unequal_epochs_compare() -> None:
+    arm("repeated", every=16)
+    arm("diverse", every=16, each=0.1)
+    assert contrast(summarised("repeated", "diverse")[0], THROUGH)["p"] is not None
+
+
+def test_the_stage_that_counts_is_read_on_its_way_from_its_own_start() -> None:
+    first = [[Told(0.9, None, 5.0)] * 4] * 2
+    for seed in range(SEEDS):
+        folder = run("before", seed, compare={"primary": "exposures_to_recall", "after": "learn"})
+        repeated(folder, first, stage="read")
+        later = [[Told(0.2 + 0.1 * seed + 0.02 * n, None, 3.0)] * 4 for n in range(3)]
+        moved(folder, later, by=1, stage="learn")
+        moved(folder, [[Told(0.0, None, 3.0)] * 4], by=4, stage="prefer")
+    for seed in range(SEEDS):
+        repeated(
+            run("alone", seed), [first[0], *([Told(0.2 + 0.1 * seed + 0.02 * n, None, 3.0)] * 4 for n in range(3))]
+        )
+    summary, _ = summarised("before", "alone")
+    result = contrast(summary, THROUGH)
+    assert (result["difference"], summary["outcomes"][THROUGH]["readings"]) == (
+        pytest.approx(0), {"before": 3, "alone": 3},
+    )  # fmt: skip
+    assert summary["outcomes"][THROUGH]["groups"]["before"]["per_run"][0] == pytest.approx(0.22)
+
+
+def moved(folder: Path, readings: list[list[Told]], *, by: int, stage: str) -> None:
+    """Rows of a later stage, whose first reading is `by` + 1 epochs of two updates after the start."""
+    add_rows(folder, [
+        {"kind": "repetition", "stage": stage, "step": 2 * (by + n), "epoch": float(by + n), "exposures": 0.0,
+         END: reading[0].greedy} for n, reading in enumerate(readings, start=1)
+    ])  # fmt: skip
+
+
+def test_what_is_read_once_more_with_the_best_weights_is_no_reading_on_the_way() -> None:
+    levels = arm("best")
+    arm("other")
+    for seed in range(SEEDS):
+        path = Path("checkpoints/best", f"seed-{seed}", "metrics.jsonl")
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        last = [row for row in rows if row["kind"] == "repetition"][-1]
+        add_rows(path.parent, [last | {"best_step": 4, END: 0.9}])
+    summary, _ = summarised("best", "other")
+    spread = summary["outcomes"][THROUGH]["groups"]["best"]
+    assert spread["per_run"] == pytest.approx([np.mean(of_run) for of_run in levels])
+    assert summary["outcomes"][END]["groups"]["best"]["mean"] == pytest.approx(0.9)
+
+
+def test_one_reading_after_training_began_is_the_end_and_no_mean() -> None:
     for seed in range(2):
-        for name, every in (("often", 2), ("seldom", 7)):
-            readings = [[Told(0.3 + 0.01 * seed, None, 3.0 - 0.1 * epoch)] * 4 for epoch in range(3)]
-            repeated(run(name, seed), readings, every=every, each=every / 2)
-    summary, said = summarised("often", "seldom")
-    assert contrast(summary, THROUGH)["why_not"] == "their texts were written at different readings"
-    assert "No test: their texts were written at different readings." in said
-    assert contrast(summary, "repetition/greedy/seq_rep_4")["difference"] is not None
-
-
-def test_a_loss_that_rises_again_counts_only_on_its_way_down() -> None:
-    down = [4.0, 3.0, 2.0, 1.5, 1.2, 1.5, 2.0, 2.5, 3.0]
-    paths = arm("a", losses=down)
-    arm("b", losses=down)
+        for name in ("a", "b"):
+            repeated(run(name, seed), [[Told(0.3, None, 3.0)] * 4, [Told(0.2 + 0.1 * seed, None, 3.0)] * 4])
     summary, _ = summarised("a", "b")
-    spread = summary["outcomes"][AT_EQUAL_LOSS]["groups"]["a"]
-    # Readings at 3, 2, 1.5 and 1.2 nats, each between its neighbours.
-    expected = [np.trapezoid([y for _, y in path[3::-1]], [x for x, _ in path[3::-1]]) / 1.8 for path in paths]
-    assert spread["per_run"] == pytest.approx(expected)
+    assert THROUGH not in summary["outcomes"]
+    assert END in summary["outcomes"]
+
+
+def test_other_tokenizers_and_fewer_prompts_than_asked_are_said() -> None:
+    for name, digest in (("a", "1"), ("b", "2")):
+        folder = run(name, repetition={"questions": ["who are you?"], "prompts": 100})
+        repeated(folder, [[Told(0.3, None, 3.0)] * 41] * 2, questions=1)
+        path = folder / "run.json"
+        info = json.loads(path.read_text(encoding="utf-8"))
+        info["model"]["tokenizer"] = {"digest": digest}
+        path.write_text(json.dumps(info), encoding="utf-8")
+    summary, _ = summarised("a", "b")
+    assert "a: 40 prompts were drawn, not 100: the data have no more that differ" in summary["notes"]
+    assert any(note.startswith("not all groups have the same tokenizer") for note in summary["notes"])
+    assert not any("tokenizer" in note for note in summarised("a")[0]["notes"])

@@ -28,10 +28,10 @@ from toolkit.probes.repetition_prompts import (
     units_of,
     with_frequency,
 )
-from toolkit.recipe import Repetition
+from toolkit.recipe import Repetition, read_recipe
 from toolkit.run_folder import Run, run_for
 from toolkit.seeds import sub_seed
-from toolkit.studies import STUDIES
+from toolkit.studies import STUDIES, build_data
 from toolkit.studies.built import Built
 
 Row = dict[str, Any]
@@ -103,6 +103,19 @@ def test_no_two_prompts_ask_the_same_and_a_follow_up_is_another_question_in_each
     assert ids_of(prompts) == ["question-1", "a", "c", "d", "g"]
     assert prompts[1].example.answer == "answer a"
     assert len(draw_prompts(examples, Repetition(questions=[], prompts=4), 0)) == 4
+
+
+def test_fewer_prompts_than_asked_for_are_said(engine: ModuleType) -> None:
+    from toolkit.training.repetition import drawn, notes_of_prompts
+
+    recipe = read_recipe(Path(__file__).parents[1] / "recipes/tiny/mini_qwen.toml")
+    built = build_data(recipe, 0)
+    assert recipe.repetition is not None
+    count = len(drawn(recipe, built, 0)) - len(recipe.repetition.questions)
+    said = f"[repetition] prompts = 100: {count} are drawn, as the data have no more that differ"
+    assert notes_of_prompts(recipe, built, 0) == [said]
+    fewer = recipe.model_copy(update={"repetition": recipe.repetition.model_copy(update={"prompts": count})})
+    assert notes_of_prompts(fewer, built, 0) == []
 
 
 def test_a_prompt_says_what_was_said_before_it() -> None:

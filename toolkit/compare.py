@@ -80,7 +80,7 @@ def compare(arguments: list[str], name: str | None, console: "Console") -> Path:
             for file, caption, figure in figures(groups, summary):
                 if figure is not None:
                     drawn[file] = (caption, figure)
-                    status.update(f"drawing: {caption}")
+                    status.update(f"drawing, {len(drawn)} figures so far …")
         parts = repetition.with_sections(forgetting.with_sections(kind.parts(summary), summary), summary, groups)
         rows = (*kind.measured(summary), *forgetting.measured(summary), *repetition.measured(summary))
         status.update(f"writing {folder.as_posix()}/ …")

@@ -61,6 +61,16 @@ def notes(groups: list[Group], found: Summary) -> list[str]:
     asked = {group.name: prompts_of(group) for group in groups if any(read.readings for read in group.repeated)}
     if len(set(asked.values())) > 1:
         said.append(f"not all groups were asked the same prompts: {', '.join(asked)}")
+    if len({tokenizer_of(group) for group in groups if group.name in asked}) > 1:
+        said.append(
+            "not all groups have the same tokenizer: losses a token, and repeated tokens, are of other units, which"
+            " 4-grams of characters are not"
+        )
+    fewer = {group.name: wanting(group) for group in groups if group.name in asked}
+    for name, counts in fewer.items():
+        if counts:
+            drawn, wanted = counts
+            said.append(f"{name}: {drawn:,} prompts were drawn, not {wanted:,}: the data have no more that differ")
     stairs = [group for group in groups if found[group.name]["staircase"]]
     for key in ("loss_on", "method", "packing"):
         values = {group.name: [stage.get(key) for stage in recipe_stages(group)] for group in stairs}
@@ -72,6 +82,22 @@ def notes(groups: list[Group], found: Summary) -> list[str]:
         listed = ", ".join(f"{name} {value}" for name, value in temperatures.items())
         said.append(f"sampled texts were drawn at different temperatures: {listed}")
     return said
+
+
+def tokenizer_of(group: Group) -> str | None:
+    """The digest of the tokenizer that a group trained or was given; None of one that came with its base."""
+    known = group.info.get("model", {}).get("tokenizer")
+    return known.get("digest") if isinstance(known, dict) else None
+
+
+def wanting(group: Group) -> tuple[int, int] | None:
+    """How many prompts were drawn from the data, and how many were asked for, where these are fewer."""
+    known = group.info.get("repetition")
+    counted = known.get("prompts") if isinstance(known, dict) else None
+    questions, asked = (setting(group, f"repetition.{key}") for key in ("questions", "prompts"))
+    if not isinstance(counted, int) or not isinstance(questions, list) or not isinstance(asked, int):
+        return None
+    return (counted - len(questions), asked) if counted - len(questions) < asked else None
 
 
 def prompts_of(group: Group) -> frozenset[str]:

@@ -8,7 +8,7 @@ from toolkit.reporting.repetition_prompts import COUNTS, MAIN
 from toolkit.reporting.repetition_rank import counted as how_many
 from toolkit.reporting.repetition_rank import rho_text, shown
 from toolkit.reporting.repetition_read import GREEDY, SAMPLED
-from toolkit.reporting.verdict import ALPHA, EVERY_OUTCOME, OF_REPETITION, agree
+from toolkit.reporting.verdict import ALPHA, EVERY_OUTCOME, OF_REPETITION, THROUGH, agree
 from toolkit.reporting.verdict import sentence as between_groups
 
 Summary = dict[str, Any]
@@ -17,8 +17,8 @@ MOST_GROUPS = 2
 MOST_CONTRASTS = 3
 """Contrasts of groups that are said one by one: those of three groups."""
 UNCORRECTED = (
-    "These correlations are exploratory, each interval for itself: of twenty where nothing is, one leaves 0 out by"
-    " chance."
+    "These correlations are exploratory, each interval for itself, and so are the outcomes of repetition, each with"
+    " Holm over its own contrasts: of twenty where nothing is, one leaves 0 out by chance."
 )
 
 
@@ -53,14 +53,15 @@ def contrasted(outcomes: Summary, known: Summary, primary: str) -> list[str]:
         if len(values) == 1 and None not in values:
             # As where no text loops any more: the line on the end says it.
             continue
-        losses = "" if (ends := outcomes[name].get("losses")) is None else " from {:.2f} to {:.2f} nats".format(*ends)
-        said = f"{about.said[0].upper()}{about.said[1:]}{losses} (exploratory):"
+        counts = sorted(set(outcomes[name].get("readings", {}).values()))
+        of = f" ({counts[0]} readings)" if len(counts) == 1 else ""
+        said = f"{about.said[0].upper()}{about.said[1:]}{of} (exploratory):"
         tested = [result for result in results if result["p"] is not None]
-        if len(results) <= (MOST_CONTRASTS if MAIN in name else 1):
+        if len(results) <= (MOST_CONTRASTS if MAIN in name or name in THROUGH else 1):
             lines += [f"{said} {between_groups(about, r, spreads[r['a']], spreads[r['b']])}" for r in results]
         elif tested:
             count = sum(result["shown"] for result in tested)
-            differ = f"{count or 'none'} of {len(tested)} contrasts {'is' if count == 1 else 'are'} shown to differ"
+            differ = f"{count or 'none'} of {len(tested)} contrasts {'is' if count < 2 else 'are'} shown to differ"
             lines.append(f"{said} {differ}, with Holm over all of them; the table of tests has each.")
     return lines
 

@@ -29,8 +29,8 @@ class Outcome(NamedTuple):
     """What is said of the group with the better value."""
 
     def change(self, value: float) -> str:
-        """A difference of two values: of shares in points."""
-        return f"{100 * value:.1f} points" if self.form is percent else self.form(value)
+        """A difference of two values, or an end of its interval: of shares in points, of which there are 100."""
+        return f"{100 * min(max(value, -1), 1):.1f} points" if self.form is percent else self.form(value)
 
 
 def percent(value: float) -> str:
@@ -74,13 +74,15 @@ MEAN_CHANGE = "forgetting/mean_change"
 OF_FORGETTING = by_name(Outcome(MEAN_CHANGE, "mean change over tasks", in_points, ahead="forgot less"))
 """Of runs of both kinds, where forgetting was measured; never primary."""
 LESS, REPEATED = "repeats itself less", "repeated 4-grams of greedy texts"
-THROUGH, AT_EQUAL_LOSS = "repetition/greedy/seq_rep_4/through", "repetition/greedy/seq_rep_4/at_equal_loss"
+DIFFERENT = "different greedy texts, of all at a reading, mean of the readings on the way"
+THROUGH = {f"repetition/greedy/{name}/through": f"repetition/greedy/{name}" for name in ("seq_rep_4", "distinct_texts")}
+"""Means over a stage's readings, and the measure that each is of."""
 OF_REPETITION = by_name(
     Outcome("repetition/greedy/seq_rep_4", f"{REPEATED} at the end", percent, True, LESS),
-    Outcome(THROUGH, f"{REPEATED}, mean of all readings after training began", percent, True, LESS),
-    Outcome(AT_EQUAL_LOSS, f"{REPEATED} at equal loss of the reference answers", percent, True, LESS),
+    Outcome("repetition/greedy/seq_rep_4/through", f"{REPEATED}, mean of the readings on the way", percent, True, LESS),
+    Outcome("repetition/greedy/distinct_texts/through", DIFFERENT, percent, ahead="says the same to fewer prompts"),
     Outcome("repetition/greedy/loops", "greedy texts that end in a loop at the end", percent, True, "loops less often"),
-    Outcome("repetition/greedy/never_ended", "greedy texts without an end", percent, True, "ends more of its texts"),
+    Outcome("repetition/greedy/never_ended", "greedy texts cut off at the end", percent, True, "ends more texts"),
 )
 """Of runs whose texts were read for repetition; never primary."""
 EVERY_OUTCOME = OUTCOMES | OF_VALIDATION | OF_CLASSIFIERS | OF_FORGETTING | OF_REPETITION

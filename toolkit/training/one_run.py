@@ -108,6 +108,7 @@ def run_one(
     from toolkit.training.machine import reset_peak_memory
     from toolkit.training.progress import RunProgress
     from toolkit.training.readings import Training
+    from toolkit.training.repetition import notes_of_prompts
     from toolkit.training.rows import classes_of, uneven_last_update, updates_an_epoch
     from toolkit.training.saved import resume_step
     from toolkit.training.train import train
@@ -134,7 +135,7 @@ def run_one(
     wandb = recipe.wandb if processes.is_first() else recipe.wandb.model_copy(update={"mode": "disabled"})
     tracker = tracking.start(run, settings, wandb, lambda text: say(run, console, text))
     run.update_info(wandb=tracker.described)
-    for note in plan.built.notes:
+    for note in (*plan.built.notes, *notes_of_prompts(plan.recipe, plan.built, plan.seed)):
         say(run, console, f"{run.label}: {note}")
     for name, stage in recipe.stage.items():
         if warning := uneven_last_update(len(rows[name]), stage):

@@ -34,6 +34,15 @@ def drawn(recipe: Recipe, built: Built, seed: int) -> list[Prompt]:
     return draw_prompts(built.examples, how, recipe.data.get("seed", seed)) if how else []
 
 
+def notes_of_prompts(recipe: Recipe, built: Built, seed: int) -> list[str]:
+    """Says where fewer prompts are drawn from the data than the recipe asks for."""
+    count = sum(prompt.has_reference for prompt in drawn(recipe, built, seed))
+    if recipe.repetition is None or count >= recipe.repetition.prompts:
+        return []
+    wanted = f"[repetition] prompts = {recipe.repetition.prompts}"
+    return [f"{wanted}: {count} are drawn, as the data have no more that differ"]
+
+
 def take_repetition(training: Training, name: str, step: int, epoch: float, more: dict[str, Any] | None = None) -> None:
     """Measure repetition now: a file of rows, and their summary in metrics.jsonl; `step` and `epoch` are the stage's.
 
