@@ -29,7 +29,7 @@ from toolkit.training.shares import (
     without_uneven_pairs,
 )
 
-NUMBERS = "recipes/tiny/groupA.toml"
+NUMBERS, CONVERSATIONS = "recipes/tiny/groupA.toml", "recipes/tiny/mini_qwen.toml"
 CHANGES = {
     # 18 rows in updates of 8: of the last two of an epoch, the second process has none.
     "data.count": 18,
@@ -197,6 +197,27 @@ def test_zero_2_is_in_use_and_trains_as_one_process_does(in_project: Path, tmp_p
     assert together(NUMBERS, changes, in_project, log, "zero2") == 0, log.read_text()
     assert info(two)["processes"]["strategy"] == "zero-2"
     assert f"goes on at step {step}" in log.read_text(encoding="utf-8")
+    same_training(one, two, 1e-4)
+
+
+def test_a_new_model_of_packed_conversations_is_killed_under_zero_2_and_goes_on_as_one_process_trains_it(
+    in_project: Path, tmp_path: Path
+) -> None:
+    changes = {
+        "data.invented": 160, "data.validation": 10, "data.invented_facts": 8, "data.fact_controls": 2,
+        "model.shape.hidden_size": 64, "model.shape.num_hidden_layers": 2, "model.shape.intermediate_size": 128,
+        "model.tokenizer.vocab_size": 500, "stage.learn.packing": "true", "stage.learn.batch_size": 4,
+        "stage.learn.epochs": 6, "stage.learn.keep": "last", "stage.learn.save": "2 steps", "recall.every": "stage",
+        "repetition.every": "stage", "repetition.prompts": 3, "repetition.max_new_tokens": 6,
+    }  # fmt: skip
+    one = alone(in_project, CONVERSATIONS, changes | {"name": "packed-alone", "seeds": "[0]"})
+    changes, log = changes | {"name": "packed-zero", "seeds": "[0]"}, tmp_path / "log"
+    step = killed_after_a_save(CONVERSATIONS, changes, in_project, log, **ZERO2)
+    assert together(CONVERSATIONS, changes, in_project, log, "zero2") == 0, log.read_text()
+    two = in_project / "checkpoints/packed-zero/seed-0"
+    assert info(two)["processes"]["strategy"] == "zero-2"
+    assert f"goes on at step {step}" in log.read_text(encoding="utf-8")
+    assert info(one)["model"]["tokenizer"] == info(two)["model"]["tokenizer"]
     same_training(one, two, 1e-4)
 
 

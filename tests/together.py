@@ -43,7 +43,7 @@ def together(
     """Run a recipe by two processes to its end; the launcher's exit status."""
     process = start(["toolkit.run", recipe, *sets(changes)], folder, log, config, **environment)
     try:
-        return process.wait(timeout=120)
+        return process.wait(timeout=240)
     finally:
         end(process)
 
