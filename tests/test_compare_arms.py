@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from tests.planted_repetition import Told, add_rows, repeated
+from tests.planted_repetition import Told, add_rows, parted, repeated
 from tests.test_compare_repetition import here, run, summarised  # noqa: F401
 
 SEEDS = 6
@@ -16,9 +18,12 @@ END = "repetition/greedy/seq_rep_4"
 THROUGH, DIFFERENT = f"{END}/through", "repetition/greedy/distinct_texts/through"
 
 
-def arm(name: str, *, halved: float = 1.0, texts: int | None = None, **where: Any) -> list[list[float]]:
+def arm(
+    name: str, *, halved: float = 1.0, texts: int | None = None, uneven: tuple[int, ...] = (), **where: Any
+) -> list[list[float]]:
     """Six runs that repeat .6 at first, and half as much after each so many epochs; how much at each of their eight
-    readings after training began. texts: so many differ at the first of these.
+    readings after training began. texts: so many differ at the first of these; uneven: runs with an update more in
+    each epoch.
     """
     found = []
     for seed in range(SEEDS):
@@ -27,8 +32,8 @@ def arm(name: str, *, halved: float = 1.0, texts: int | None = None, **where: An
         for epoch in range(9):
             level = 0.6 * 2 ** (-epoch / halved) + draw.uniform(0, 0.01)
             said = [str(number % texts) if texts and epoch == 1 else str(number) for number in range(10)]
-            readings.append([Told(level, None, 4 - 0.1 * epoch, text=text) for text in said])
-        repeated(run(name, seed), readings, **where)
+            readings.append([Told(level, None, 4 - 0.1 * epoch + 0.01 * seed, text=text) for text in said])
+        repeated(run(name, seed), readings, **where | {"every": where.get("every", 2) + (seed in uneven)})
         found.append([reading[0].greedy or 0 for reading in readings[1:]])
     return found
 
@@ -81,6 +86,26 @@ def test_equal_updates_of_unequal_epochs_compare() -> None:
     arm("repeated", every=16)
     arm("diverse", every=16, each=0.1)
     assert contrast(summarised("repeated", "diverse")[0], THROUGH)["p"] is not None
+
+
+def test_runs_of_unlike_many_updates_an_epoch_are_set_side_by_side_by_epochs() -> None:
+    # As packing makes them: how many rows are filled depends on the order of the texts.
+    levels = arm("packed", uneven=(1, 4))
+    arm("plain")
+    for seed in range(SEEDS):
+        folder = Path("checkpoints/packed", f"seed-{seed}")
+        parted(folder, [4.0 - 0.3 * n for n in range(11)], [4.0] * 11)
+        for path in folder.glob("probes/recall-*.parquet") if seed == 1 else ():
+            table = pq.read_table(path)
+            more = pa.array([round(1.5 * step) for step in table["step"].to_pylist()], table.schema.field("step").type)
+            pq.write_table(table.set_column(table.column_names.index("step"), "step", more), path)
+    summary, _ = summarised("packed", "plain")
+    assert contrast(summary, THROUGH)["p"] is not None
+    assert summary["outcomes"][THROUGH]["groups"]["packed"]["per_run"] == pytest.approx([np.mean(of) for of in levels])
+    own = summary["repetition"]["groups"]["packed"]
+    assert own["across"]["greedy"]["between_runs"]["readings"] == 9
+    gaps = own["memorisation"]["readings"]
+    assert [one["gap"]["mean"] for one in gaps] == pytest.approx([0.3 * n for n in range(11)], abs=0.02)
 
 
 def test_the_stage_that_counts_is_read_on_its_way_from_its_own_start() -> None:

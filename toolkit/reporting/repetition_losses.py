@@ -1,6 +1,7 @@
 """What losses say of learning by heart: steps at epoch boundaries, where memorising begins, and facts injected."""
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -162,16 +163,19 @@ def memorisation(group: Group) -> Summary | None:
 
 
 def by_reading(found: list[tuple[Losses, Onset]]) -> list[Summary]:
-    """Means over the runs that were read at an epoch, in its order among the readings."""
-    readings: dict[tuple[float, str, int], list[Any]] = {}
+    """Means over the runs that were all read at an epoch, in its order among the readings."""
+    readings: dict[tuple[float, int, str], list[tuple[int, Any]]] = {}
     for losses, own in found:
-        for when, gap in zip(losses.when, own.gaps, strict=True):
-            readings.setdefault(when, []).append(gap)
+        counted: Counter[tuple[float, str]] = Counter()
+        for (epoch, stage, step), gap in zip(losses.when, own.gaps, strict=True):
+            # Which of several at this epoch; not the update, as packed rows make epochs of unlike length.
+            readings.setdefault((epoch, counted[epoch, stage], stage), []).append((step, gap))
+            counted[epoch, stage] += 1
     rows = [
-        {"epoch": epoch, "stage": stage, "step": step}
-        | {name: spread([getattr(gap, name) for gap in gaps]) for name in ("trained", "held_out", "gap")}
-        for (epoch, stage, step), gaps in sorted(readings.items(), key=lambda item: (item[0][0], item[0][2]))
-        if len(gaps) == len(found)
+        {"epoch": epoch, "stage": stage, "step": there[0][0]}
+        | {name: spread([getattr(gap, name) for _, gap in there]) for name in ("trained", "held_out", "gap")}
+        for (epoch, _, stage), there in sorted(readings.items(), key=lambda item: (item[0][0], item[1][0][0]))
+        if len(there) == len(found)
     ]
     if len(found) == 1:
         # Of one run that over its examples is known.
