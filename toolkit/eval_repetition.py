@@ -42,14 +42,20 @@ def main(
         int | None, typer.Option(min=0, help="Held-out prompts besides (default: the run's number, or 100).")
     ] = None,
     facts: Annotated[Path | None, typer.Option(help="JSONL of prompt and answer to draw them from.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Where a text is cut (default: 256).")] = None,
-    samples: Annotated[int | None, typer.Option(min=0, help="Sampled texts a prompt (default: 1).")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0.01, help="Of the sampled texts (default: 1).")] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Where a text is cut (default: the run's, or 256).")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=0, help="Sampled texts a prompt (default: the run's, or 1).")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.01, help="Of the sampled texts (default: the run's, or 1).")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**63 - 1, help="Of the sampled texts (default: the run's).")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Texts that are written at a time (default: 32).")
+        int | None, typer.Option(min=1, help="Texts that are written at a time (default: the run's, or 32).")
     ] = None,
     base: Annotated[str | None, typer.Option(help="The base of a PEFT folder that no run made.")] = None,
     format: Annotated[str | None, typer.Option(help="plain or chat, for such a folder.")] = None,
@@ -64,7 +70,7 @@ def main(
 
     \b
     python -m toolkit.eval_repetition checkpoints/mini-qwen
-    python -m toolkit.eval_repetition "checkpoints/mini-qwen/seed-0/stages/sft/epoch-*" --samples 4
+    python -m toolkit.eval_repetition "checkpoints/mini-qwen/seed-0/stages/learn/epoch-*" --samples 4
     python -m toolkit.eval_repetition some/model --question "who are you?" --question 绿豆糕 --format chat
     """
     found = find_checkpoints(checkpoints)
@@ -124,11 +130,16 @@ def prompts_of(
             if run is None:
                 drawn[key] = draw_prompts(given or [], how, seed)
                 continue
+            # What is held out is drawn beside the run's own questions, so that it is what its readings asked.
+            stored = how_of(checkpoint, {"prompts": how.prompts})
             if run.path not in examples:
                 examples[run.path] = read_jsonl(run.path / "examples.jsonl")
             own = examples[run.path]
             parts = {part for stage in run.recipe.get("stage", {}).values() for part in stage.get("train_on", ())}
-            drawn[key] = draw_prompts(given or own, how, run.recipe.get("data", {}).get("seed", run.seed))
+            drawn[key] = draw_prompts(given or own, stored, run.recipe.get("data", {}).get("seed", run.seed))
+            if how.questions != stored.questions:
+                others = [prompt for prompt in drawn[key] if prompt.has_reference]
+                drawn[key] = [*(draw_prompts([], how, seed) if how.questions else []), *others]
             # Of a large corpus the run keeps what is asked, and not what it trained: nothing can be counted.
             if "kept" not in run.info.get("data", {}):
                 texts = trained_texts(own, parts)

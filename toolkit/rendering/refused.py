@@ -37,5 +37,5 @@ def refuse_length(example: Example, rendered: Rendered, max_length: int) -> None
     if length > max_length:
         raise UserError(
             f"example {example.id} has {length} tokens, over [model] max_length = {max_length}; raise it"
-            " (nothing is ever cut off)."
+            " (nothing is ever cut off), or say [model] leave_out_long = true."
         )

@@ -123,10 +123,11 @@ def new_figure(groups: list[Group], panels: int, said: str | None = None) -> tup
     return figure, list(axes[0]), looks
 
 
-def what_is_drawn(groups: list[Group]) -> str:
+def what_is_drawn(groups: list[Group], *, single_runs: bool = True) -> str:
+    """single_runs: whether those of a group of two are drawn too."""
     counts = [len(group.runs) for group in groups]
     said = ["Lines: mean over runs."] if max(counts) > 1 else []
-    said += ["Thin lines: single runs, where a group has two."] if 2 in counts else []
+    said += ["Thin lines: single runs, where a group has two."] if 2 in counts and single_runs else []
     if max(counts) > 2:
         said += ["Bands: 95 % t interval of the mean." if len(groups) <= MOST_BANDS else "Intervals: summary.json."]
     return " ".join(said)

@@ -39,7 +39,7 @@ def by_epoch(groups: list[Group], axis: str) -> Figure | None:
         return None
     losses = any(points(group, LOSS) for group in known)
     with matplotlib.rc_context(STYLE):
-        figure, panels, looks = new_figure(groups, panels=1 + losses, said=what_is_drawn(groups))
+        figure, panels, looks = new_figure(groups, panels=1 + losses, said=what_is_drawn(groups, single_runs=False))
         set_title(panels[0], "Repeated 4-grams", "solid: greedy; dotted: sampled; dashed: human answers")
         for group in known:
             for texts, style in ((GREEDY, "-"), (SAMPLED, DOTTED), (HUMAN, DASHED)):
@@ -62,7 +62,7 @@ def shares(groups: list[Group], axis: str, kinds: tuple[tuple[str, str, str], ..
     if not any(points(group, f"repetition/{GREEDY}/{key}") for group in groups for key, *_ in kinds):
         return None
     with matplotlib.rc_context(STYLE):
-        figure, panels, looks = new_figure(groups, panels=2, said=what_is_drawn(groups))
+        figure, panels, looks = new_figure(groups, panels=2, said=what_is_drawn(groups, single_runs=False))
         for panel, (key, title, label) in zip(panels, kinds, strict=True):
             set_title(panel, title, "solid: greedy; dotted: sampled; dashed: human answers")
             for group in groups:

@@ -126,9 +126,8 @@ def memorised(groups: list[Group], found: Summary, axis: str) -> Figure | None:
     if not drawn:
         return None
     with matplotlib.rc_context(STYLE):
-        figure, panels, looks = new_figure(
-            groups, panels=2, said=f"{what_is_drawn(groups)} Gap of one run: 95 % over its examples (Welch).".strip()
-        )
+        how = f"{what_is_drawn(groups, single_runs=False)} Gap of one run: 95 % over its examples (Welch)."
+        figure, panels, looks = new_figure(groups, panels=2, said=how.strip())
         controls = any(found[group.name]["memorisation"]["held_out"] != "validation" for group in drawn)
         other = "controls" if controls else "held-out"
         set_title(panels[0], "Loss of answers", f"solid: trained examples; dotted: {other}")

@@ -71,7 +71,8 @@ def ending(group: Summary) -> str:
     final = group["final"]
     greedy, sampled, human = (final.get(f"repetition/{name}/{MAIN}") for name in (GREEDY, SAMPLED, "human"))
     if greedy is None or greedy["mean"] is None:
-        return ""
+        short = final.get(f"repetition/{GREEDY}/undefined_4")
+        return f"{share(short)} of greedy texts have fewer than four tokens: nothing can repeat" if short else ""
     before = group["before"].get(f"repetition/{GREEDY}/{MAIN}")
     others = (("before training", before), ("sampled texts", sampled), ("human answers", human))
     beside = [f"{name} {share(spread)}" for name, spread in others if spread and spread["mean"] is not None]
@@ -142,7 +143,7 @@ def decoding(group: Summary) -> str:
 
 def difference(own: Summary) -> str:
     change = own["difference"]
-    value, low, high = (None if change[key] is None else f"{100 * change[key]:z.1f}" for key in ("mean", "low", "high"))
+    value, low, high = (None if change[key] is None else points(change[key]) for key in ("mean", "low", "high"))
     if change["low"] is None or change["low"] == change["high"]:
         return f"{value} points"
     over = f"{change['n']} runs" if change["over"] == "runs" else f"{own['prompts'][0]:,} prompts of one run"
@@ -180,8 +181,8 @@ def injected(group: Summary) -> str:
         return said
     verdict = "knowledge was injected" if low > 0 else "that knowledge was injected is not shown"
     return (
-        f"{said}; difference {100 * change['mean']:z.1f} points [{100 * low:z.1f}, {100 * high:z.1f}] over"
-        f" {change['n']} runs: {verdict}"
+        f"{said}; difference {points(change['mean'])} points [{points(low)}, {points(high)}] over {change['n']} runs:"
+        f" {verdict}"
     )
 
 
@@ -248,6 +249,11 @@ def share(spread: Summary) -> str:
     if agree(spread):
         return f"{said} in each run"
     return f"{said} [{100 * max(spread['low'], 0):.1f}, {100 * min(spread['high'], 1):.1f}]"
+
+
+def points(change: float) -> str:
+    """Of a difference of shares, or an end of its interval: there are 100."""
+    return f"{100 * min(max(change, -1), 1):z.1f}"
 
 
 def nats(spread: Summary) -> str:

@@ -110,6 +110,8 @@ def texts_in(source: str, left_out: Counter[str] | None) -> Iterator[tuple[int, 
     if path.suffix.lower() == ".txt" and path.is_file():
         yield 1, whole_text(path)
         return
+    if path.suffix.lower() == ".txt" and not path.exists():
+        raise UserError(f'[data] text = "{source}": there is no such file.')
     yield from usable(source, left_out, lambda row: (row.number, column(row, "text")))
 
 

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from toolkit import processes
 from toolkit.classes import Classes, answers_of, prompts_of
 from toolkit.errors import UserError
 from toolkit.example import Example
@@ -24,6 +25,8 @@ from toolkit.seeds import sub_seed
 from toolkit.studies.built import Built
 from toolkit.training.rejected import rejected_answers
 
+NEAR = 0.8
+"""Of what was asked for: how much smaller, or larger by as much, an advised number of rows may be."""
 Rows = list[dict[str, Any]]
 """Each row: lists of token ids by column, and the numbers of the facts that it exposes."""
 
@@ -153,8 +156,8 @@ def uneven_last_update(rows: int, stage: Stage) -> str | None:
     """A warning where the last update of an epoch has fewer rows than the others; None where all are alike."""
     whole = stage.batch_size * stage.grad_accum
     left = rows % whole
-    # Blocks of a stream are no facts, and of texts with classes none is asked for by itself.
-    if not left or rows < whole or stage.method in ("pretrain", "classify"):
+    # Of texts with classes none is asked for by itself.
+    if not left or rows < whole or stage.method == "classify":
         return None
     return (
         f"the last update of an epoch has {left} rows, not {whole}: each weighs {whole / left:.3g} times as much\n"
@@ -163,8 +166,12 @@ def uneven_last_update(rows: int, stage: Stage) -> str | None:
 
 
 def divisor_advice(rows: int, stage: Stage) -> str:
-    """The whole-number split of the rows nearest to what was asked for."""
-    whole = stage.batch_size * stage.grad_accum
-    nearest = min((n for n in range(1, rows + 1) if rows % n == 0), key=lambda n: (abs(n - whole), -n))
+    """The whole-number split of the rows nearest to what was asked for, which processes can share; none far from it."""
+    whole, shared = stage.batch_size * stage.grad_accum, processes.count()
+    near = range(math.ceil(whole * NEAR), math.floor(whole / NEAR) + 1)
+    known = [n for n in near if rows % n == 0 and n % shared == 0]
+    if not known:
+        return f"No number of rows near {whole} divides {rows} evenly."
+    nearest = min(known, key=lambda n: (abs(n - whole), -n))
     batch = max(n for n in range(1, stage.batch_size + 1) if nearest % n == 0)
     return f"batch_size = {batch}, grad_accum = {nearest // batch} ({nearest} an update) divides {rows} evenly."
