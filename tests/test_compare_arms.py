@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from tests.planted_repetition import Told, add_rows, parted, repeated
 from tests.test_compare_repetition import here, run, summarised  # noqa: F401
+from toolkit.run_folder import run_for
 
 SEEDS = 6
 END = "repetition/greedy/seq_rep_4"
@@ -171,3 +173,30 @@ def test_other_tokenizers_and_fewer_prompts_than_asked_are_said() -> None:
     assert "a: 40 prompts were drawn, not 100: the data have no more that differ" in summary["notes"]
     assert any(note.startswith("not all groups have the same tokenizer") for note in summary["notes"])
     assert not any("tokenizer" in note for note in summarised("a")[0]["notes"])
+
+
+def test_the_table_at_the_end_of_a_call_says_what_its_runs_repeat(capsys: pytest.CaptureFixture[str]) -> None:
+    from toolkit.run import print_results
+
+    repeated(run("writes"), [[Told(0.9, None, 3.0)] * 4, [Told(0.25, None, 3.0)] * 4])
+    run("silent")
+    plans = [
+        SimpleNamespace(
+            run=run_for(name, 0), label=f"{name}/seed-0", recipe=SimpleNamespace(classifies=False),
+            built=SimpleNamespace(entropy_bits=13.0),
+        )
+        for name in ("writes", "silent")
+    ]  # fmt: skip
+    print_results(plans)  # pyright: ignore[reportArgumentType]
+    head, writes, silent = capsys.readouterr().out.splitlines()
+    place = head.index("repeated 4-grams") + len("repeated 4-grams")
+    assert (writes[:place].split()[-1], silent[:place].split()[-1]) == ("25.0%", "–")
+    print_results(plans[1:])  # pyright: ignore[reportArgumentType]
+    assert "repeated" not in capsys.readouterr().out
+
+
+def test_where_nothing_is_long_enough_to_repeat_the_verdict_says_so() -> None:
+    for seed in range(2):
+        repeated(run("short", seed), [[Told(None, None, 3.0)] * 4] * 3)
+    said = summarised("short")[1]
+    assert "short: 100.0 % in each run of greedy texts have fewer than four tokens: nothing can repeat" in said

@@ -112,7 +112,7 @@ def test_the_primary_outcome_is_the_one_that_was_declared() -> None:
             plant(name, seed, times(4), primary="recall/exact")
     summary = compared("a", "b")
     assert summary["primary"] == "recall/exact"
-    assert summary["verdict"][0].startswith("Exact recall at the end: a 100.0 % [100.0 %, 100.0 %], b 100.0 %")
+    assert summary["verdict"][0].startswith("Exact recall at the end: a 100.0 % in each run, b 100.0 %")
 
 
 def test_where_the_recipes_declare_different_outcomes_none_is_primary() -> None:

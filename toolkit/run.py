@@ -290,8 +290,10 @@ def print_results(planned: list[Planned]) -> None:
     planned = [plan for plan in planned if not plan.recipe.classifies]
     if not planned:
         return
+    repeated = {plan.label: greedy_repetition(plan.run) for plan in planned}
+    more = ("repeated 4-grams",) if any(share is not None for share in repeated.values()) else ()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("run", "nats a digit", "exact", "controls", "bits memorised", "time"):
+    for name in ("run", "nats a digit", "exact", "controls", "bits memorised", *more, "time"):
         table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
     for plan in planned:
         last = plan.run.final
@@ -303,9 +305,15 @@ def print_results(planned: list[Planned]) -> None:
             f"{last['recall/exact']:.1%}" if "recall/exact" in last else "–",
             f"{last['recall/exact_control']:.1%}" if "recall/exact_control" in last else "–",
             f"{bits:.2f} of {entropy:.2f}" if bits is not None else "–",
+            *("–" if (share := repeated[plan.label]) is None else f"{share:.1%}" for _ in more),
             f"{plan.run.info.get('seconds', 0):.0f} s",
         )
     console.print(table)
+
+
+def greedy_repetition(run: Run) -> float | None:
+    """Share of 4-grams that greedy texts repeat at the last reading; None where that was not asked, or not defined."""
+    return (run.rows("repetition") or [{}])[-1].get("repetition/greedy/seq_rep_4")
 
 
 if __name__ == "__main__":
