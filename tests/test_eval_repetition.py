@@ -100,6 +100,20 @@ def test_what_the_command_line_says_comes_first(here: Path, capsys: pytest.Captu
     assert other["texts"] != result["texts"]
 
 
+def test_other_questions_leave_the_held_out_prompts_as_the_run_asked_them(
+    here: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    held = [row["prompt"] for row in texts(run_for(GROUP, 0).readings("repetition")[-1]) if row["source"] == "held_out"]
+    (result,) = asked(
+        capsys, f"checkpoints/{GROUP}/seed-0", question=[held[0]], max_new_tokens=4, out=tmp_path / "kept"
+    )
+    (file,) = (tmp_path / "kept").glob("*.parquet")
+    rows = texts(file)
+    assert {row["prompt"] for row in rows if row["source"] == "held_out"} == set(held)
+    assert {row["prompt"] for row in rows if row["source"] == "question"} == {held[0]}
+    assert result["drawn"] == len(set(held))
+
+
 def test_a_folder_that_no_run_made_is_asked_questions_and_a_files_prompts(
     here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

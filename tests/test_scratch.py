@@ -116,6 +116,7 @@ def test_a_question_that_is_asked_often_stays_often(write):
         ({"source": "absent.jsonl"}, '[data] source = "absent.jsonl": there is no such file'),
         ({"invented": 10, "facts": "absent.csv"}, '[data] facts = "absent.csv": there is no such file'),
         ({"invented": 10, "text": ["absent.jsonl"]}, '[data] text = "absent.jsonl": there is no such file'),
+        ({"invented": 10, "text": ["../absent.txt"]}, '[data] text = "../absent.txt": there is no such file'),
         ({"invented": 10, "preferences": "no.csv"}, '[data] preferences = "no.csv": there is no such file'),
     ],
 )  # fmt: skip
