@@ -97,7 +97,7 @@ UNUSABLE = [
     ({"conversations": None}, "`conversations` is empty", "without a turn"),
     ({"conversations": "hello"}, "`conversations` is no list of turns", "that are no list of turns"),
     ({"conversations": {"from": "human"}}, "`conversations` is no list of turns", "that are no list of turns"),
-    ({"conversations": ["hello"]}, "turn 1 is no object with from and value", "with other turns"),
+    ({"conversations": ["hello"]}, "turn 1 is no object with from and value", "with turns of no speaker"),
     (talk(("human", "a")), "nothing is answered in it", "without an answer"),
     (talk(("human", "a"), ("gpt", " \n")), "turn 2 is empty", "with an empty turn"),
     (talk(("human", None), ("gpt", "b")), "turn 1 is empty", "with an empty turn"),
@@ -118,7 +118,11 @@ UNUSABLE = [
         "with turns out of order",
     ),
     (talk(("human", "a"), ("gpt", "b"), ("human", "c")), "it ends without an answer", "that end without an answer"),
-    (talk(("human", "a"), ("tool", "b")), "turn 2 is of 'tool'; known are human, user, gpt", "with turns of others"),
+    (
+        talk(("human", "a"), ("tool", "b")),
+        "turn 2 is of 'tool'; known are human, user, gpt",
+        "with turns of unknown roles",
+    ),
 ]
 
 

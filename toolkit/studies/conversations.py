@@ -132,10 +132,13 @@ def stored_list(row: Row, column: str) -> list[Any]:
 def turn_of(stored: Any, number: int) -> tuple[str, str]:
     names = next((pair for pair in NAMES if isinstance(stored, dict) and set(pair) <= stored.keys()), None)
     if names is None:
-        raise UnusableError(f"turn {number} is no object with from and value, or role and content", "with other turns")
+        raise UnusableError(
+            f"turn {number} is no object with from and value, or role and content", "with turns of no speaker"
+        )
     role, text = stored[names[0]], stored[names[1]]
     if not isinstance(role, str) or role not in ROLES:
-        raise UnusableError(f"turn {number} is of {role!r}; known are {', '.join(ROLES)}", "with turns of others")
+        said = f"turn {number} is of {role!r}; known are {', '.join(ROLES)}"
+        raise UnusableError(said, "with turns of unknown roles")
     if text is None or (isinstance(text, str) and not text.strip()):
         raise UnusableError(f"turn {number} is empty", "with an empty turn")
     if not isinstance(text, str):

@@ -116,7 +116,7 @@ def refuse_together(
     if source is None and not invented:
         raise UserError("[data] says neither source nor invented: which conversations? Such as invented = 1500.")
     if source is not None and invented:
-        raise UserError("[data] says both source and invented, and takes one of them.")
+        raise UserError("[data] says both source and invented: say invented = 0 where a source is read.")
     if source is None and invented < 2:
         raise UserError(f"[data] invented = {invented}: at least two, one to train and one to hold out.")
     if source is None and longest is not None:
