@@ -132,7 +132,7 @@ def between(through: Group, key: str) -> Summary:
     """Whether runs of a higher loss than others repeat more at the same reading: nothing that all share is in it."""
     found: Summary = {"rho": None, "p": None, "runs": 0, "readings": 0, "why_not": None}
     by_run = [
-        {when: (row[LOSS], row[key]) for when, row in placed(rows).items()
+        {when: (row[LOSS], row[key]) for when, row in zip(whens_of(rows), rows, strict=True)
          if is_number(row.get(LOSS)) and is_number(row.get(key))}
         for rows in through.readings
     ]  # fmt: skip
@@ -149,15 +149,8 @@ def between(through: Group, key: str) -> Summary:
     return found | {"rho": own.rho, "p": own.p, "runs": own.runs, "readings": own.readings}
 
 
-def placed(rows: list[Summary]) -> dict[tuple[Any, float, int], Summary]:
-    """A run's rows by stage, epoch, and which of several there; packed rows make epochs of unlike many updates."""
-    found: dict[tuple[Any, float, int], Summary] = {}
-    for row in rows:
-        when, nth = (row.get("stage"), round(row["epoch"], 6)), 0
-        while (*when, nth) in found:
-            nth += 1
-        found[*when, nth] = row
-    return found
+def whens_of(rows: list[Summary]) -> list[prompts.When]:
+    return prompts.numbered((row["epoch"], row.get("stage") or "") for row in rows)
 
 
 def prompts_of(read: Repeated) -> frozenset[str]:

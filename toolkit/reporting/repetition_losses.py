@@ -1,7 +1,6 @@
 """What losses say of learning by heart: steps at epoch boundaries, where memorising begins, and facts injected."""
 
 import math
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from toolkit.metrics.staircase import SAME, Onset, Staircase, onset
 from toolkit.metrics.staircase import staircase as stairs_of
 from toolkit.reporting.groups import Group, setting
 from toolkit.reporting.learning import stage_of
+from toolkit.reporting.repetition_prompts import When, numbered
 from toolkit.reporting.summary import spread, within_run
 from toolkit.run_folder import Run
 
@@ -164,17 +164,15 @@ def memorisation(group: Group) -> Summary | None:
 
 def by_reading(found: list[tuple[Losses, Onset]]) -> list[Summary]:
     """Means over the runs that were all read at an epoch, in its order among the readings."""
-    readings: dict[tuple[float, int, str], list[tuple[int, Any]]] = {}
+    readings: dict[When, list[tuple[int, Any]]] = {}
     for losses, own in found:
-        counted: Counter[tuple[float, str]] = Counter()
-        for (epoch, stage, step), gap in zip(losses.when, own.gaps, strict=True):
-            # Which of several at this epoch; not the update, as packed rows make epochs of unlike length.
-            readings.setdefault((epoch, counted[epoch, stage], stage), []).append((step, gap))
-            counted[epoch, stage] += 1
+        whens = numbered((epoch, stage) for epoch, stage, _ in losses.when)
+        for when, (_, _, step), gap in zip(whens, losses.when, own.gaps, strict=True):
+            readings.setdefault(when, []).append((step, gap))
     rows = [
-        {"epoch": epoch, "stage": stage, "step": there[0][0]}
+        {"epoch": when.epoch, "stage": when.stage, "step": there[0][0]}
         | {name: spread([getattr(gap, name) for _, gap in there]) for name in ("trained", "held_out", "gap")}
-        for (epoch, _, stage), there in sorted(readings.items(), key=lambda item: (item[0][0], item[1][0][0]))
+        for when, there in sorted(readings.items(), key=lambda item: (item[0].epoch, item[1][0][0]))
         if len(there) == len(found)
     ]
     if len(found) == 1:

@@ -1,7 +1,8 @@
 """Repetition prompt by prompt: whether it goes with the loss of the prompt's answer, with frequency, with decoding."""
 
 import math
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from toolkit.metrics.statistics import t_interval
@@ -32,14 +33,21 @@ class When(NamedTuple):
     """Of the readings of a stage at one epoch."""
 
 
-def places(read: Repeated) -> dict[When, Reading]:
-    found: dict[When, Reading] = {}
-    for reading in read.readings:
-        epoch, nth = round(reading.epoch, 6), 0
-        while When(epoch, reading.stage, nth) in found:
-            nth += 1
-        found[When(epoch, reading.stage, nth)] = reading
+def numbered(readings: Iterable[tuple[float, str]]) -> list[When]:
+    """The places of a run's readings, of which epoch and stage are given, in their order. Not by update: packed rows
+    make epochs of unlike many updates."""
+    counted: Counter[tuple[float, str]] = Counter()
+    found = []
+    for epoch, stage in readings:
+        at = round(epoch, 6), stage
+        found.append(When(*at, counted[at]))
+        counted[at] += 1
     return found
+
+
+def places(read: Repeated) -> dict[When, Reading]:
+    whens = numbered((reading.epoch, reading.stage) for reading in read.readings)
+    return dict(zip(whens, read.readings, strict=True))
 
 
 def end_of(read: Repeated, stage: str | None) -> Reading | None:
